@@ -1,0 +1,31 @@
+# Compilers, warnings and libraries, once for every room. No -m flags here or anywhere: instruction sets
+# are chosen per function (docs/add-an-op.md).
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+set(ASHLAR_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=")
+option(ASHLAR_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
+
+# Designated initialisers leave out fields on purpose: the defaults stand in the struct.
+add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wno-missing-field-initializers -fno-omit-frame-pointer)
+if(ASHLAR_SANITIZE)
+  add_compile_options(-fsanitize=${ASHLAR_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${ASHLAR_SANITIZE})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json)
+find_package(GTest REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)

@@ -1,0 +1,100 @@
+#pragma once
+
+// Attention over paged K and V: one contract for prefill, chunked prefill and decode.
+//
+//   s[t, h, j] = scale * dot(q[t, h], k[j, h / (H/G)])          softcap: s = softcap * tanh(s /
+//   softcap) visible j of the row at position p: j <= p when causal, else every j < kv_len; and p -
+//   j < window out[t, h] = sum_j exp(s - m) v[j] / (sum_j exp(s - m) + exp(sink[h] - m))
+//
+// The sink is an extra logit without a value (it only takes probability), not scaled. K and V
+// widths may differ. H / G (queries per KV head) is any number up to 64 and K and V are read once
+// for the whole group. Pages may lie anywhere and be of any size; nothing outside a sequence's
+// visible tokens is read.
+//
+// The KV range is cut at fixed absolute positions (kKvTile, kKvSplit) and merged in order, so a
+// row's result does not depend on the batch, on chunking, on page size or on the number of threads.
+//
+// plan_attention() once per step and group, attention() per layer. Engine thread. Kernels do not
+// allocate.
+
+#include <span>
+#include <vector>
+
+#include "base/pool.h"
+#include "kernels/isa.h"
+#include "tensor/paged.h"
+#include "tensor/roof.h"
+#include "tensor/view.h"
+
+namespace ashlar {
+
+constexpr int kMaxQueriesPerKvHead = 64;
+
+// One sequence of a step. Row i of its q_len rows stands at position kv_len - q_len + i; the step's
+// own K and V are already in the pages.
+struct AttnSeq {
+  int32_t q_begin = 0;  // its first row in q and out
+  int32_t q_len = 0;
+  int32_t kv_len = 0;               // tokens in the cache, this step's included
+  const uint32_t* pages = nullptr;  // granule offset of the page of tokens [i * page_tokens, ...);
+                                    // entries wholly behind the window are never read
+};
+
+// What all layers of a group share: enough to plan.
+struct AttnShape {
+  int32_t heads = 1;     // H
+  int32_t kv_heads = 1;  // G, divides H
+  int32_t k_dim = 0;
+  int32_t v_dim = 0;
+  int32_t window = 0;  // keys a query sees, itself included; 0: all
+  bool causal = true;
+};
+
+struct AttnTask;  // a kernel's own unit of work
+
+// The division of one step's attention into tasks; printable, host memory only.
+struct AttnPlan {
+  AttnShape shape;
+  std::vector<AttnSeq> seqs;
+  std::vector<int64_t> task_ends;  // opaque to callers, see plan.h
+  int64_t n_tasks = 0;
+  int64_t workspace_bytes = 0;
+};
+
+AttnPlan plan_attention(const AttnShape& shape, std::span<const AttnSeq> seqs, int n_threads);
+
+struct AttnParams {
+  ConstView q;   // [T, H, k_dim] f32, dense
+  View out;      // [T, H, v_dim] f32, dense
+  PagedView kv;  // f32, bf16 or f16 pages
+  float scale = 1.0f;
+  float softcap = 0.0f;            // 0: none
+  const float* sinks = nullptr;    // [H], nullable
+  DType compute = DType::bf16;     // bf16 (bf16 pages; rounds q and probabilities to bf16) or f32
+  std::span<std::byte> workspace;  // at least plan.workspace_bytes, 64-byte aligned
+};
+
+using AttentionFn = void (*)(const AttnPlan&, const AttnParams&, Pool&);
+
+void attention_ref(const AttnPlan& plan, const AttnParams& params, Pool& pool);
+AttentionFn attention_cpu(Isa isa);
+
+// Writes a step's K and V into the pages: token i of a sequence goes to position kv_len - q_len +
+// i.
+struct KvWriteParams {
+  ConstView k;  // [T, G, k_dim] f32, dense
+  ConstView v;  // [T, G, v_dim] f32, dense
+  PagedView kv;
+  std::span<const AttnSeq> seqs;
+  float v_multiplier = 1.0f;  // applied to V before it is rounded and stored
+};
+
+using KvWriteFn = void (*)(const KvWriteParams&, Pool&);
+
+void kv_write_ref(const KvWriteParams& params, Pool& pool);
+KvWriteFn kv_write_cpu(Isa isa);
+
+// Bytes: visible K and V once per sequence, q and out. Flops: 2 * (k_dim + v_dim) per visible pair.
+Roof roof(const AttnPlan& plan, const AttnParams& params);
+
+}  // namespace ashlar

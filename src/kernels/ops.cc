@@ -1,0 +1,29 @@
+#include "kernels/ops.h"
+
+namespace ashlar {
+
+Ops cpu_ops(Isa isa) {
+  return {.backend = "cpu",
+          .isa = isa,
+          .rms_norm = rms_norm_cpu(isa),
+          .rope = rope_cpu(isa),
+          .silu_mul = silu_mul_cpu(isa),
+          .gemm = gemm_cpu(isa),
+          .experts = experts_cpu(isa),
+          .kv_write = kv_write_cpu(isa),
+          .attention = attention_cpu(isa)};
+}
+
+Ops reference_ops() {
+  return {.backend = "reference",
+          .isa = Isa::baseline,
+          .rms_norm = rms_norm_ref,
+          .rope = rope_ref,
+          .silu_mul = silu_mul_ref,
+          .gemm = gemm_ref,
+          .experts = experts_ref,
+          .kv_write = kv_write_ref,
+          .attention = attention_ref};
+}
+
+}  // namespace ashlar

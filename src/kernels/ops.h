@@ -1,0 +1,34 @@
+#pragma once
+
+// The operations table: what a model calls, one row per op. A backend fills it by name; the
+// reference table is a backend too, so whole models can be run against it.
+
+#include "kernels/act/silu_mul.h"
+#include "kernels/attention/attention.h"
+#include "kernels/embed/embed.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/isa.h"
+#include "kernels/moe/moe.h"
+#include "kernels/norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/sample/sample.h"
+
+namespace ashlar {
+
+struct Ops {
+  const char* backend;  // "reference", "cpu"
+  Isa isa;
+  RmsNormFn rms_norm;
+  RopeFn rope;
+  SiluMulFn silu_mul;
+  GemmFn gemm;
+  ExpertsFn experts;
+  KvWriteFn kv_write;
+  AttentionFn attention;
+};
+
+// REQUIRES that this machine runs `isa`.
+Ops cpu_ops(Isa isa);
+Ops reference_ops();
+
+}  // namespace ashlar
