@@ -1,0 +1,96 @@
+// Small checkpoints written by transformers, in every spelling we read: folders of
+// tests/goldens/models and zoo.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "weights/convert.h"
+#include "weights/load.h"
+
+namespace ashlar {
+namespace {
+
+std::vector<std::string> model_folders() {
+  std::vector<std::string> folders;
+  for (const char* place : {"/tests/goldens/models", "/zoo"}) {
+    const std::string root = std::string(ASHLAR_SOURCE_DIR) + place;
+    if (!std::filesystem::is_directory(root)) continue;
+    for (const auto& entry : std::filesystem::directory_iterator(root)) {
+      if (file_exists(entry.path() / "config.json")) folders.push_back(entry.path());
+    }
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+// What the config describes, or why it cannot be built.
+Result<ModelSpec> spec_in(const std::string& folder) {
+  TRY(const std::string text, read_file(folder + "/config.json"));
+  TRY(const Json json, parse_json(text, folder + "/config.json"));
+  return read_model_spec(json);
+}
+
+TEST(Goldens, EveryCheckpointLoadsOrIsRefusedByItsConfig) {
+  int n_loaded = 0;
+  for (const std::string& folder : model_folders()) {
+    const auto model = spec_in(folder);
+    if (!model) {
+      EXPECT_EQ(model.error().code, Code::unsupported) << folder << ": " << model.error().text;
+      continue;
+    }
+    const auto rows = weight_rows(*model);
+    const auto loaded = load_weights(folder, *model, rows, {});
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    const auto as_bf16 =
+        load_weights(folder, *model, rows, {.matrix_dtype = DType::bf16, .touch_pages = true});
+    ASSERT_TRUE(as_bf16) << as_bf16.error().text;
+    EXPECT_EQ(as_bf16->views.embedding.dtype, DType::bf16);
+    WeightTree<char> ignored;
+    zip_weights(loaded->views, &ignored, [&](const ConstView& view, char&) {
+      for (int64_t i = 0; view && i < view.shape.elements(); ++i) {
+        ASSERT_TRUE(std::isfinite(element(view.data, view.dtype, i))) << folder;
+      }
+    });
+    ++n_loaded;
+  }
+  if (n_loaded == 0) GTEST_SKIP() << "no golden checkpoints in this tree";
+  EXPECT_GE(n_loaded, 5);
+}
+
+// The same weights under transformers' keys and under the published checkpoints' keys (which store
+// the router's as F32, so both are widened).
+TEST(Goldens, TwinsHoldTheSameWeights) {
+  const LoadOptions as_float{.matrix_dtype = DType::f32};
+  int n_twins = 0;
+  for (const std::string& folder : model_folders()) {
+    const std::string twin = folder + "-hub";
+    if (!file_exists(twin + "/config.json")) continue;
+    const auto a_model = spec_in(folder), b_model = spec_in(twin);
+    ASSERT_TRUE(a_model) << a_model.error().text;
+    ASSERT_TRUE(b_model) << b_model.error().text;
+    const auto a = load_weights(folder, *a_model, weight_rows(*a_model), as_float);
+    const auto b = load_weights(twin, *b_model, weight_rows(*b_model), as_float);
+    ASSERT_TRUE(a) << a.error().text;
+    ASSERT_TRUE(b) << b.error().text;
+    std::vector<ConstView> views;
+    WeightTree<char> ignored;
+    zip_weights(a->views, &ignored, [&](const ConstView& view, char&) { views.push_back(view); });
+    size_t next = 0;
+    zip_weights(b->views, &ignored, [&](const ConstView& view, char&) {
+      const ConstView& other = views[next++];
+      ASSERT_EQ(static_cast<bool>(view), static_cast<bool>(other));
+      if (!view) return;
+      ASSERT_EQ(view.shape, other.shape);
+      ASSERT_EQ(view.dtype, other.dtype);
+      EXPECT_EQ(std::memcmp(view.data, other.data, static_cast<size_t>(view.bytes())), 0);
+    });
+    EXPECT_EQ(next, views.size());
+    ++n_twins;
+  }
+  if (n_twins == 0) GTEST_SKIP() << "no twins in this tree";
+}
+
+}  // namespace
+}  // namespace ashlar
