@@ -2,9 +2,9 @@
 
 // Attention over paged K and V: one contract for prefill, chunked prefill and decode.
 //
-//   s[t, h, j] = scale * dot(q[t, h], k[j, h / (H/G)])          softcap: s = softcap * tanh(s /
-//   softcap) visible j of the row at position p: j <= p when causal, else every j < kv_len; and p -
-//   j < window out[t, h] = sum_j exp(s - m) v[j] / (sum_j exp(s - m) + exp(sink[h] - m))
+//   s[t, h, j] = scale * dot(q[t, h], k[j, h / (H/G)]);  softcap: s = softcap * tanh(s / softcap)
+//   visible j of the row at position p: p - window < j, and j <= p when causal, else j < kv_len
+//   out[t, h] = sum_j exp(s - m) v[j] / (sum_j exp(s - m) + exp(sink[h] - m))
 //
 // The sink is an extra logit without a value (it only takes probability), not scaled. K and V
 // widths may differ. H / G (queries per KV head) is any number up to 64 and K and V are read once
@@ -12,12 +12,14 @@
 // visible tokens is read.
 //
 // The KV range is cut at fixed absolute positions (kKvTile, kKvSplit) and merged in order, so a
-// row's result does not depend on the batch, on chunking, on page size or on the number of threads.
+// row's result does not depend on the batch, on chunking, on page size or on the number of threads:
+// bit for bit, on one instruction set.
 //
 // plan_attention() once per step and group, attention() per layer. Engine thread. Kernels do not
 // allocate.
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/pool.h"
@@ -50,27 +52,62 @@ struct AttnShape {
   bool causal = true;
 };
 
-struct AttnTask;  // a kernel's own unit of work
+// A block: the rows of consecutive tokens of one sequence that share a KV head, at most
+// kMaxBlockRows, walked together so that K and V are read once for all of them.
+constexpr int kMaxBlockRows = 64;
+constexpr int kKvTile = 64;    // tokens of K and V brought close at a time
+constexpr int kKvSplit = 512;  // tokens summed into one state {m, d, o} before states are merged
 
-// The division of one step's attention into tasks; printable, host memory only.
+struct AttnBlock {
+  int32_t seq = 0;
+  int32_t kv_head = 0;
+  int32_t token_begin = 0;  // tokens of the sequence's q_len
+  int32_t token_end = 0;
+  int32_t kv_begin = 0;  // positions some row of the block sees
+  int32_t kv_end = 0;
+  int64_t state_offset = -1;  // bytes into the workspace, where the states of its splits meet;
+                              // -1: one task does the block alone and needs no meeting place
+  int32_t split_begin() const { return kv_begin / kKvSplit; }
+  int32_t split_end() const { return (kv_end + kKvSplit - 1) / kKvSplit; }
+};
+
+// What one thread does at a time: some of a block's splits.
+struct AttnTask {
+  int32_t block = 0;
+  int32_t split_begin = 0;
+  int32_t split_end = 0;
+};
+
+// The division of one step's attention into tasks. Host memory only; holds a copy of the sequences
+// (not of their page tables). The same for every CPU instruction set.
 struct AttnPlan {
   AttnShape shape;
+  int n_threads = 1;
   std::vector<AttnSeq> seqs;
-  std::vector<int64_t> task_ends;  // opaque to callers, see plan.h
-  int64_t n_tasks = 0;
+  std::vector<AttnBlock> blocks;
+  std::vector<AttnTask> tasks;  // any order and any thread
+  std::vector<int32_t> merges;  // blocks done by several tasks, merged after all of those
+  int64_t scratch_bytes = 0;    // of one thread; the workspace is threads' scratch, then states
   int64_t workspace_bytes = 0;
 };
 
+// REQUIRES heads % kv_heads == 0, at most kMaxQueriesPerKvHead queries per KV head, q_len <=
+// kv_len. A pool of at most n_threads may run the plan.
 AttnPlan plan_attention(const AttnShape& shape, std::span<const AttnSeq> seqs, int n_threads);
+
+// The plan as lines of text, for people.
+std::string text(const AttnPlan& plan);
 
 struct AttnParams {
   ConstView q;   // [T, H, k_dim] f32, dense
   View out;      // [T, H, v_dim] f32, dense
   PagedView kv;  // f32, bf16 or f16 pages
   float scale = 1.0f;
-  float softcap = 0.0f;            // 0: none
-  const float* sinks = nullptr;    // [H], nullable
-  DType compute = DType::bf16;     // bf16 (bf16 pages; rounds q and probabilities to bf16) or f32
+  float softcap = 0.0f;          // 0: none
+  const float* sinks = nullptr;  // [H], nullable
+  // f32, or bf16 (bf16 pages only): q is rounded to bf16, and so are the probabilities where the
+  // instruction set multiplies in bf16.
+  DType compute = DType::bf16;
   std::span<std::byte> workspace;  // at least plan.workspace_bytes, 64-byte aligned
 };
 
@@ -79,8 +116,8 @@ using AttentionFn = void (*)(const AttnPlan&, const AttnParams&, Pool&);
 void attention_ref(const AttnPlan& plan, const AttnParams& params, Pool& pool);
 AttentionFn attention_cpu(Isa isa);
 
-// Writes a step's K and V into the pages: token i of a sequence goes to position kv_len - q_len +
-// i.
+// Writes a step's K and V into the pages, rounding to nearest even: token i of a sequence goes to
+// position kv_len - q_len + i.
 struct KvWriteParams {
   ConstView k;  // [T, G, k_dim] f32, dense
   ConstView v;  // [T, G, v_dim] f32, dense

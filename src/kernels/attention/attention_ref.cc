@@ -1,0 +1,101 @@
+// The specification, in plain loops.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/attention/attention.h"
+
+namespace ashlar {
+namespace {
+
+double element(const std::byte* at, DType dtype, int64_t i) {
+  if (dtype == DType::f32) return reinterpret_cast<const float*>(at)[i];
+  if (dtype == DType::bf16) return to_float(reinterpret_cast<const Bf16*>(at)[i]);
+  CHECK(dtype == DType::f16, "{} pages", name(dtype));
+  return to_float(reinterpret_cast<const F16*>(at)[i]);
+}
+
+// One query row: head `head` of the token at `position`.
+void attend_row(const AttnShape& shape, const AttnParams& p, const AttnSeq& seq, int64_t row,
+                int32_t position, int32_t head) {
+  const float* q =
+      reinterpret_cast<const float*>(p.q.data) + (row * shape.heads + head) * shape.k_dim;
+  float* out = reinterpret_cast<float*>(p.out.data) + (row * shape.heads + head) * shape.v_dim;
+  const int32_t kv_head = head / (shape.heads / shape.kv_heads);
+  const int32_t begin = shape.window > 0 ? std::max(0, position - shape.window + 1) : 0;
+  const int32_t end = shape.causal ? position + 1 : seq.kv_len;
+  const auto granule = [&](int32_t j) { return seq.pages[j / p.kv.page_tokens]; };
+
+  std::vector<double> scores;
+  double max = p.sinks ? p.sinks[head] : -std::numeric_limits<double>::infinity();
+  for (int32_t j = begin; j < end; ++j) {
+    const std::byte* k = p.kv.k(granule(j), kv_head, j % p.kv.page_tokens);
+    double dot = 0;
+    for (int32_t i = 0; i < shape.k_dim; ++i) {
+      const float rounded = p.compute == DType::bf16 ? to_float(to_bf16(q[i])) : q[i];
+      dot += rounded * element(k, p.kv.dtype, i);
+    }
+    double s = dot * p.scale;
+    if (p.softcap != 0.0f) s = p.softcap * std::tanh(s / p.softcap);
+    scores.push_back(s);
+    max = std::max(max, s);
+  }
+  double sum = p.sinks ? std::exp(p.sinks[head] - max) : 0.0;
+  std::vector<double> total(static_cast<size_t>(shape.v_dim));
+  for (int32_t j = begin; j < end; ++j) {
+    const double weight = std::exp(scores[static_cast<size_t>(j - begin)] - max);
+    sum += weight;
+    const std::byte* v = p.kv.v(granule(j), kv_head, j % p.kv.page_tokens);
+    for (size_t i = 0; i < total.size(); ++i) {
+      total[i] += weight * element(v, p.kv.dtype, static_cast<int64_t>(i));
+    }
+  }
+  for (size_t i = 0; i < total.size(); ++i) out[i] = static_cast<float>(total[i] / sum);
+}
+
+void put(std::byte* at, DType dtype, int64_t i, float value) {
+  if (dtype == DType::f32) {
+    reinterpret_cast<float*>(at)[i] = value;
+  } else if (dtype == DType::bf16) {
+    reinterpret_cast<Bf16*>(at)[i] = to_bf16(value);
+  } else {
+    CHECK(dtype == DType::f16, "{} pages", name(dtype));
+    reinterpret_cast<F16*>(at)[i] = to_f16(value);
+  }
+}
+
+}  // namespace
+
+void attention_ref(const AttnPlan& plan, const AttnParams& p, Pool&) {
+  for (const AttnSeq& seq : plan.seqs) {
+    for (int32_t token = 0; token < seq.q_len; ++token) {
+      for (int32_t head = 0; head < plan.shape.heads; ++head) {
+        attend_row(plan.shape, p, seq, seq.q_begin + token, seq.kv_len - seq.q_len + token, head);
+      }
+    }
+  }
+}
+
+void kv_write_ref(const KvWriteParams& p, Pool&) {
+  for (const AttnSeq& seq : p.seqs) {
+    for (int32_t token = 0; token < seq.q_len; ++token) {
+      const int32_t position = seq.kv_len - seq.q_len + token;
+      const uint32_t granule = seq.pages[position / p.kv.page_tokens];
+      const int32_t slot = position % p.kv.page_tokens;
+      for (int64_t head = 0; head < p.kv.kv_heads; ++head) {
+        const int64_t row = (seq.q_begin + token) * int64_t{p.kv.kv_heads} + head;
+        const float* k = reinterpret_cast<const float*>(p.k.data) + row * p.kv.k_dim;
+        const float* v = reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim;
+        for (int64_t i = 0; i < p.kv.k_dim; ++i) {
+          put(p.kv.k(granule, head, slot), p.kv.dtype, i, k[i]);
+        }
+        for (int64_t i = 0; i < p.kv.v_dim; ++i) {
+          put(p.kv.v(granule, head, slot), p.kv.dtype, i, v[i] * p.v_multiplier);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace ashlar
