@@ -83,17 +83,27 @@ void Cache::drop_page(size_t group, uint32_t page) {
   arena_.free(group, page);
 }
 
+std::vector<int64_t> Cache::most_pages(int32_t n_tokens, int32_t step_tokens) const {
+  std::vector<int64_t> n_pages;
+  for (const CacheGroup& group : groups_) {
+    n_pages.push_back(ceil_div(n_tokens, group.page_tokens));
+    if (group.window == 0) continue;
+    // At worst the window and the step straddle one page more than their length.
+    const int64_t live = int64_t{group.window} - 1 + std::min(step_tokens, n_tokens);
+    n_pages.back() = std::min(n_pages.back(), ceil_div(live, group.page_tokens) + 1);
+  }
+  return n_pages;
+}
+
+bool Cache::has_room(int32_t n_tokens, int32_t step_tokens) const {
+  return arena_.fits(most_pages(n_tokens, step_tokens));
+}
+
 bool Cache::could_ever_fit(int32_t n_tokens, int32_t step_tokens) const {
+  const std::vector<int64_t> n_pages = most_pages(n_tokens, step_tokens);
   int64_t slabs = 0;
   for (size_t g = 0; g < groups_.size(); ++g) {
-    const CacheGroup& group = groups_[g];
-    int64_t n_pages = ceil_div(n_tokens, group.page_tokens);
-    if (group.window > 0) {
-      // At worst the window and the step straddle one page more than their length.
-      const int64_t live = int64_t{group.window} - 1 + std::min(step_tokens, n_tokens);
-      n_pages = std::min(n_pages, ceil_div(live, group.page_tokens) + 1);
-    }
-    slabs += ceil_div(n_pages, arena_.layout().groups[g].pages_per_slab);
+    slabs += ceil_div(n_pages[g], arena_.layout().groups[g].pages_per_slab);
   }
   return slabs <= arena_.layout().n_slabs;
 }

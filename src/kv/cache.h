@@ -50,8 +50,9 @@ class Cache {
   // Frees every page; the tables are empty after.
   void release(Tables* tables);
 
-  // Whether a sequence of n_tokens, computed in steps of at most step_tokens, fits in an empty
-  // arena.
+  // Whether a new sequence of n_tokens, computed in steps of at most step_tokens, fits beside what
+  // is live; and whether it fits in an empty arena.
+  bool has_room(int32_t n_tokens, int32_t step_tokens) const;
   bool could_ever_fit(int32_t n_tokens, int32_t step_tokens) const;
   // The longest such sequence.
   int32_t longest_sequence(int32_t step_tokens) const;
@@ -65,6 +66,8 @@ class Cache {
 
  private:
   Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory);
+  // The most pages of each group that such a sequence holds at once.
+  std::vector<int64_t> most_pages(int32_t n_tokens, int32_t step_tokens) const;
   void drop_page(size_t group, uint32_t page);
 
   std::vector<CacheGroup> groups_;

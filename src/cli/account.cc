@@ -1,0 +1,83 @@
+#include "cli/account.h"
+
+#include <set>
+
+namespace ashlar {
+namespace {
+
+double decode_rate(const Timing& timing, const Usage& usage) {
+  const double seconds = timing.total_seconds - timing.first_token_seconds;
+  return usage.completion_tokens > 1 && seconds > 0 ? (usage.completion_tokens - 1) / seconds : 0;
+}
+
+std::string dims(const CacheGroup& group) {
+  return fmt::format("{} x ({} + {})", group.kv_heads, group.k_dim, group.v_dim);
+}
+
+}  // namespace
+
+Json describe(const Timing& timing, const Usage& usage) {
+  return Json::Object{{"load_s", timing.load_seconds},
+                      {"ttft_s", timing.first_token_seconds},
+                      {"total_s", timing.total_seconds},
+                      {"decode_tokens_per_s", decode_rate(timing, usage)}};
+}
+
+Json describe_kernels(const Engine& engine) {
+  const Model& model = engine.model();
+  const DType compute = model.options().compute;
+  Json::Array rows;
+  for (const CacheGroup& group : engine.cache().groups()) {
+    const DType products = group.dtype == DType::bf16 ? compute : DType::f32;
+    rows.push_back(
+        Json::Object{{"work", fmt::format("{} attention", name(group.kind))},
+                     {"layers", group.n_layers()},
+                     {"kernel", attention_kernel_name(model.ops().isa, products, group.dtype)}});
+  }
+  int64_t n_moe = 0;
+  for (const LayerSpec& layer : model.spec().layers)
+    n_moe += std::holds_alternative<MoeMlp>(layer.mlp);
+  const std::string gemm = gemm_kernel_name(model.ops().isa, compute, model.matrix_dtype());
+  rows.push_back(Json::Object{{"work", "projections"},
+                              {"layers", static_cast<int64_t>(model.spec().layers.size())},
+                              {"kernel", gemm}});
+  if (n_moe > 0)
+    rows.push_back(Json::Object{{"work", "experts"}, {"layers", n_moe}, {"kernel", gemm}});
+  return rows;
+}
+
+std::string account(const Session& session, const Usage& usage, const Timing& timing) {
+  const Engine& engine = *session.engine;
+  std::string out = fmt::format(
+      "prompt {} tokens, generated {}; first token {}, then {:.1f} tokens/s; model {} loaded in "
+      "{}\n",
+      usage.prompt_tokens, usage.completion_tokens, human_seconds(timing.first_token_seconds),
+      decode_rate(timing, usage), human_bytes(static_cast<uint64_t>(session.weight_bytes)),
+      human_seconds(timing.load_seconds));
+  const Json kernels = describe_kernels(engine);
+  const auto& groups = engine.cache().groups();
+  out +=
+      fmt::format("cache {}, pages of {} tokens\n",
+                  human_bytes(static_cast<uint64_t>(engine.cache().arena().layout().arena_bytes())),
+                  groups.front().page_tokens);
+  out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", "group", "layers",
+                     "window", "heads x (K + V)", "dtype", "page", "peak used", "kernel");
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const CacheGroup& group = groups[g];
+    const int64_t peak = engine.stats().peak_pages[g] * group.page_bytes();
+    out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", name(group.kind),
+                       group.n_layers(), group.window > 0 ? fmt::format("{}", group.window) : "-",
+                       dims(group), name(group.dtype),
+                       human_bytes(static_cast<uint64_t>(group.page_bytes())),
+                       human_bytes(static_cast<uint64_t>(peak)),
+                       kernels.as_array()[g].find("kernel")->as_string());
+  }
+  for (size_t i = groups.size(); i < kernels.as_array().size(); ++i) {
+    const Json& row = kernels.as_array()[i];
+    out += fmt::format("{}, {} layers: {}\n", row.find("work")->as_string(),
+                       row.find("layers")->as_int(), row.find("kernel")->as_string());
+  }
+  return out;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,162 @@
+// ashlar bench model: prefill and decode of a whole model, as percent of the measured roof.
+
+#include <algorithm>
+#include <cstdio>
+
+#include "cli/account.h"
+#include "cli/commands.h"
+#include "cli/session.h"
+#include "kernels/machine_roof.h"
+#include "model/step_roof.h"
+
+namespace ashlar {
+namespace {
+
+struct BenchModelFlags {
+  ModelFlags model;
+  int32_t prompt = 128;
+  int32_t generate = 32;
+  int32_t batch = 1;
+};
+
+struct Phase {
+  const char* name;
+  StepSize size;       // of the whole phase's typical step
+  double seconds = 0;  // of that step
+  int64_t n_steps = 0;
+};
+
+// Seconds of every step until the engine is idle.
+std::vector<double> drive(Engine& engine) {
+  std::vector<double> seconds;
+  while (true) {
+    const Stopwatch watch;
+    if (!engine.step()) return seconds;
+    seconds.push_back(watch.seconds());
+  }
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+std::vector<int32_t> some_tokens(int64_t n, int32_t vocab, uint64_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < n; ++i) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    tokens.push_back(static_cast<int32_t>((seed >> 33) % static_cast<uint64_t>(vocab)));
+  }
+  return tokens;
+}
+
+void print_phase(const Session& session, const Phase& phase, const MachineRoof& machine,
+                 bool json) {
+  const Model& model = session.engine->model();
+  const DType cache = session.engine->cache().groups().front().dtype;
+  const Roof roof = step_roof(model.spec(), model.matrix_dtype(), cache, phase.size);
+  const bool bf16 = model.options().compute == DType::bf16 && model.matrix_dtype() == DType::bf16;
+  const double percent = 100 * machine.seconds(roof, bf16) / phase.seconds;
+  const double tokens = static_cast<double>(phase.size.n_sequences * phase.size.rows);
+  if (json) {
+    const Json line = Json::Object{{"phase", phase.name},
+                                   {"batch", phase.size.n_sequences},
+                                   {"rows", phase.size.rows},
+                                   {"kv_len", phase.size.kv_len},
+                                   {"steps", phase.n_steps},
+                                   {"ms_per_step", phase.seconds * 1e3},
+                                   {"tokens_per_s", tokens / phase.seconds},
+                                   {"bytes", roof.bytes},
+                                   {"flops", roof.flops},
+                                   {"gb_per_s", roof.bytes / phase.seconds * 1e-9},
+                                   {"gflop_per_s", roof.flops / phase.seconds * 1e-9},
+                                   {"percent_of_roof", percent}};
+    std::printf("%s\n", line.dump().c_str());
+  } else {
+    std::printf(
+        "%-8s batch %lld, %lld rows at %lld: %8.2f ms, %8.1f tokens/s, %6.1f GB/s, %6.0f GFLOP/s, "
+        "%3.0f %% "
+        "of the roof\n",
+        phase.name, static_cast<long long>(phase.size.n_sequences),
+        static_cast<long long>(phase.size.rows), static_cast<long long>(phase.size.kv_len),
+        phase.seconds * 1e3, tokens / phase.seconds, roof.bytes / phase.seconds * 1e-9,
+        roof.flops / phase.seconds * 1e-9, percent);
+  }
+}
+
+Status bench_model(const BenchModelFlags& given, Isa isa) {
+  BenchModelFlags flags = given;
+  // One prefill step for the whole batch, so that the two phases do not mix.
+  flags.model.max_step_tokens = std::max(flags.model.max_step_tokens, flags.prompt * flags.batch);
+  flags.model.max_running = std::max(flags.model.max_running, flags.batch);
+  TRY(Session session, open_session(flags.model, isa));
+  Engine& engine = *session.engine;
+  const int32_t vocab = engine.model().spec().vocab;
+  Queue<Event> events;
+  const auto submit_all = [&](int32_t generate) {
+    for (int32_t i = 0; i < flags.batch; ++i) {
+      engine.submit({.tokens = some_tokens(flags.prompt, vocab, static_cast<uint64_t>(i) + 1),
+                     .max_tokens = generate,
+                     .sink = &events});
+    }
+  };
+  submit_all(2);  // warms caches, pages and threads
+  drive(engine);
+  submit_all(flags.generate);
+  const std::vector<double> steps = drive(engine);
+  for (const Event& event : events.take_all()) {
+    if (event.error) return *event.error;
+  }
+  Pool pool(flags.model.threads > 0 ? flags.model.threads : available_threads());
+  const MachineRoof machine = measure_machine_roof(isa, pool);
+  const std::vector<double> decode(steps.begin() + 1, steps.end());
+  print_phase(session,
+              {.name = "prefill",
+               .size = {.n_sequences = flags.batch, .rows = flags.prompt, .kv_len = flags.prompt},
+               .seconds = steps.front(),
+               .n_steps = 1},
+              machine, flags.model.json);
+  print_phase(
+      session,
+      {.name = "decode",
+       .size = {.n_sequences = flags.batch, .rows = 1, .kv_len = flags.prompt + flags.generate / 2},
+       .seconds = median(decode),
+       .n_steps = static_cast<int64_t>(decode.size())},
+      machine, flags.model.json);
+  return {};
+}
+
+class BenchModelCommand final : public Command {
+ public:
+  explicit BenchModelCommand(CLI::App* bench)
+      : Command(
+            bench->add_subcommand("model", "Prefill and decode of a whole model, random tokens.")) {
+    add_model_flags(app(), &flags_.model, "One JSON object per phase.");
+    app()
+        ->add_option("--prompt", flags_.prompt, "Tokens of each prompt.")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    app()
+        ->add_option("--generate", flags_.generate, "Tokens to generate for each.")
+        ->check(CLI::Range(3, 1 << 20))
+        ->capture_default_str();
+    app()
+        ->add_option("--batch", flags_.batch, "Sequences at once.")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+  }
+
+  Status run(Isa isa) override { return bench_model(flags_, isa); }
+
+ private:
+  BenchModelFlags flags_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_bench_model(CLI::App* bench) {
+  return std::make_unique<BenchModelCommand>(bench);
+}
+
+}  // namespace ashlar

@@ -1,0 +1,46 @@
+#include "cli/options.h"
+
+namespace ashlar {
+
+void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_help) {
+  app->add_option("MODEL", flags->model,
+                  "Checkpoint folder in HuggingFace's format: config.json, safetensors, "
+                  "tokenizer.json. With "
+                  "--load-format dummy a config.json alone is enough.")
+      ->required();
+  app->add_option("--dtype", flags->dtype,
+                  "What products are made of: bfloat16 (dot products of bf16 pairs, float sums) or "
+                  "float32 (every "
+                  "activation in float). auto: bfloat16 for bf16 checkpoints, float32 for others.")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))
+      ->capture_default_str();
+  app->add_option("--kv-cache-dtype", flags->kv_cache_dtype,
+                  "What the cache stores. auto: as --dtype.")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}))
+      ->capture_default_str();
+  app->add_option("--block-size", flags->block_size, "Tokens per cache page, for every layer kind.")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app->add_option("--memory", flags->memory,
+                  "Bytes of the cache, as 4096, 512MiB or 60GiB. Default: half of the free memory, "
+                  "at most 4 GiB; "
+                  "pages are only committed when used.");
+  app->add_option("--max-num-batched-tokens", flags->max_step_tokens,
+                  "Rows of one step: long prompts are computed in chunks of this many tokens.")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app->add_option("--max-num-seqs", flags->max_running, "Sequences that may run at once.")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--load-format", flags->load_format,
+                  "auto reads the checkpoint; dummy fills random weights of the config's shapes.")
+      ->check(CLI::IsMember({"auto", "dummy"}))
+      ->capture_default_str();
+  app->add_option("--threads", flags->threads,
+                  "Threads that compute. 0: every processor this process may use.")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app->add_flag("--json", flags->json, json_help);
+}
+
+}  // namespace ashlar

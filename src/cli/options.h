@@ -1,0 +1,28 @@
+#pragma once
+
+// The flags that several subcommands share, as the user typed them. session.h turns them into an
+// engine.
+
+#include <CLI/App.hpp>
+#include <cstdint>
+#include <string>
+
+namespace ashlar {
+
+struct ModelFlags {
+  std::string model;  // a checkpoint folder, or a config.json with --load-format dummy
+  std::string dtype = "auto";
+  std::string kv_cache_dtype = "auto";
+  std::string load_format = "auto";
+  std::string memory;  // bytes of the cache arena; empty: see session.cc
+  int32_t block_size = 16;
+  int32_t max_step_tokens = 512;
+  int32_t max_running = 128;
+  int32_t threads = 0;  // 0: every processor this process may use
+  bool json = false;
+};
+
+// `json_help` says what --json prints for this subcommand.
+void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_help);
+
+}  // namespace ashlar

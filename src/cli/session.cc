@@ -1,0 +1,200 @@
+#include "cli/session.h"
+
+#include <chrono>
+#include <cstdio>
+
+#include "base/file.h"
+#include "cli/progress.h"
+#include "spec/groups.h"
+
+namespace ashlar {
+namespace {
+
+// Without --memory: room for many long chats, but never what would push the machine into swap.
+constexpr uint64_t kDefaultMemory = uint64_t{4} << 30;
+
+Result<uint64_t> free_memory() {
+  TRY(const std::string text, read_file("/proc/meminfo"));
+  unsigned long long kib = 0;
+  const size_t at = text.find("MemAvailable:");
+  if (at == std::string::npos || std::sscanf(text.c_str() + at, "MemAvailable: %llu", &kib) != 1) {
+    return kDefaultMemory;
+  }
+  return uint64_t{kib} << 10;
+}
+
+Result<int64_t> cache_memory(const std::string& flag) {
+  uint64_t bytes = 0;
+  if (!flag.empty()) {
+    if (!parse_bytes(flag, &bytes) || bytes == 0) {
+      return invalid("--memory \"{}\": expected bytes such as 4096, 512MiB or 60GiB",
+                     excerpt(flag));
+    }
+    return static_cast<int64_t>(bytes);
+  }
+  TRY(const uint64_t available, free_memory());
+  return static_cast<int64_t>(std::min(kDefaultMemory, available / 2));
+}
+
+struct DTypes {
+  DType compute;
+  DType cache;
+  std::optional<DType> matrix;  // matrices are converted to this at load
+};
+
+Result<DTypes> choose_dtypes(const ModelFlags& flags, DType checkpoint) {
+  DTypes types{};
+  DType model = checkpoint;
+  if (flags.dtype != "auto") {
+    TRY(model, parse_dtype(flags.dtype));
+  }
+  types.compute = model == DType::bf16 ? DType::bf16 : DType::f32;
+  types.cache = model;
+  if (flags.kv_cache_dtype != "auto") {
+    TRY(types.cache, parse_dtype(flags.kv_cache_dtype));
+  }
+  if (flags.dtype == "bfloat16") types.matrix = DType::bf16;
+  return types;
+}
+
+Result<Json> read_json(const std::string& path) {
+  TRY(const std::string text, read_file(path));
+  return parse_json(text, path);
+}
+
+bool is_folder_path(const std::string& model) { return !model.ends_with(".json"); }
+
+Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spec,
+                                   const DTypes& types, Pool& pool) {
+  const WeightTree<WeightRow> rows = weight_rows(spec);
+  if (flags.load_format == "dummy") {
+    return dummy_weights(rows, types.matrix.value_or(spec.dtype), /*seed=*/1, pool);
+  }
+  if (!is_folder_path(flags.model)) {
+    return invalid(
+        "{}: a config alone has no weights: give the checkpoint's folder, or --load-format dummy",
+        flags.model);
+  }
+  Progress bar("loading");
+  return load_weights(flags.model, spec, rows,
+                      {.matrix_dtype = types.matrix,
+                       .touch_pages = true,
+                       .pool = &pool,
+                       .progress = [&](int64_t done, int64_t total) { bar.update(done, total); }});
+}
+
+std::vector<LayerCache> layer_caches(const Cache& cache, size_t n_layers) {
+  std::vector<LayerCache> caches(n_layers);
+  for (size_t g = 0; g < cache.groups().size(); ++g) {
+    const CacheGroup& group = cache.groups()[g];
+    for (int64_t i = 0; i < group.n_layers(); ++i) {
+      caches[static_cast<size_t>(group.layers[static_cast<size_t>(i)])] = {
+          .group = static_cast<int32_t>(g), .kv = cache.view(g, i)};
+    }
+  }
+  return caches;
+}
+
+// The tokenizer, the template and the stop tokens of a checkpoint folder; each may be absent.
+Status open_text(const std::string& folder, const ModelSpec& spec, Session* session) {
+  session->stop_tokens = spec.eos_tokens;
+  if (file_exists(folder + "/generation_config.json")) {
+    TRY(const Json json, read_json(folder + "/generation_config.json"));
+    const Json* eos = json.find("eos_token_id");
+    const Json::Array ids = eos == nullptr    ? Json::Array{}
+                            : eos->is_array() ? eos->as_array()
+                                              : Json::Array{*eos};
+    for (const Json& id : ids) {
+      if (id.is_int()) session->stop_tokens.push_back(static_cast<int32_t>(id.as_int()));
+    }
+  }
+  if (!file_exists(folder + "/tokenizer.json")) return {};
+  TRY(session->tokenizer, text::Tokenizer::load(folder));
+  auto chat = text::Chat::load(folder);
+  if (chat) {
+    session->chat = *std::move(chat);
+  } else if (chat.error().code != Code::not_found) {
+    return chat.error();
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Session> open_session(const ModelFlags& flags, Isa isa) {
+  const auto start = std::chrono::steady_clock::now();
+  const bool folder = is_folder_path(flags.model);
+  TRY(const Json config, read_json(folder ? flags.model + "/config.json" : flags.model));
+  TRY(ModelSpec spec, read_model_spec(config));
+  TRY(const DTypes types, choose_dtypes(flags, spec.dtype));
+  TRY(const int64_t memory, cache_memory(flags.memory));
+  Session session;
+  if (folder) TRY_STATUS(open_text(flags.model, spec, &session));
+  TRY(Cache cache, Cache::create(cache_groups(spec, types.cache, flags.block_size), memory));
+  const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
+  Pool pool(n_threads);
+  TRY(LoadedWeights weights, read_weights(flags, spec, types, pool));
+  session.weight_bytes = weights.mapped_bytes + weights.owned_bytes;
+  const ModelOptions options{.compute = types.compute,
+                             .max_step_tokens = flags.max_step_tokens,
+                             .max_logit_rows = std::max(flags.max_running, 128)};
+  const size_t n_layers = spec.layers.size();
+  TRY(Model model, Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options,
+                                 layer_caches(cache, n_layers)));
+  const Budget budget{.step_tokens = flags.max_step_tokens,
+                      .chunk_tokens = flags.max_step_tokens,
+                      .max_running = flags.max_running,
+                      .logit_rows = options.max_logit_rows};
+  session.engine = std::make_unique<Engine>(std::move(model), std::move(cache), budget, n_threads);
+  session.load_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return session;
+}
+
+Result<std::vector<int32_t>> Session::encode(const std::string& prompt) const {
+  if (!tokenizer) {
+    return error(Code::not_found,
+                 "this checkpoint has no tokenizer.json: give token ids with --tokens");
+  }
+  return tokenizer->encode(prompt, {.add_special_tokens = true, .parse_special = true});
+}
+
+Result<std::vector<int32_t>> Session::encode_chat(const Json& messages) const {
+  if (!tokenizer) {
+    return error(Code::not_found,
+                 "this checkpoint has no tokenizer.json: give token ids with --tokens");
+  }
+  if (!chat)
+    return error(Code::not_found, "this checkpoint has no chat template: use -p with --raw");
+  TRY(const std::string prompt,
+      chat->render(messages, /*add_generation_prompt=*/true, Json::Object{}));
+  return tokenizer->encode(prompt, {.add_special_tokens = false, .parse_special = true});
+}
+
+Json describe_cache(const Engine& engine) {
+  const Cache& cache = engine.cache();
+  Json::Array groups;
+  for (size_t g = 0; g < cache.groups().size(); ++g) {
+    const CacheGroup& group = cache.groups()[g];
+    const int64_t peak = engine.stats().peak_pages[g];
+    groups.push_back(Json::Object{{"kind", name(group.kind)},
+                                  {"layers", group.n_layers()},
+                                  {"kv_heads", group.kv_heads},
+                                  {"k_dim", group.k_dim},
+                                  {"v_dim", group.v_dim},
+                                  {"window", group.window},
+                                  {"dtype", name(group.dtype)},
+                                  {"page_tokens", group.page_tokens},
+                                  {"page_bytes", group.page_bytes()},
+                                  {"bytes_per_token", group.token_bytes()},
+                                  {"peak_pages", peak},
+                                  {"peak_bytes", peak * group.page_bytes()}});
+  }
+  const ArenaLayout& layout = cache.arena().layout();
+  return Json::Object{{"memory_bytes", layout.arena_bytes()},
+                      {"slab_bytes", layout.slab_bytes},
+                      {"slabs", layout.n_slabs},
+                      {"groups", std::move(groups)}};
+}
+
+}  // namespace ashlar

@@ -1,0 +1,75 @@
+// admit: who takes part in the next step, with pages reserved for all of it. The only place where
+// pages are taken, and the only place where a running request may lose its own.
+
+#include <algorithm>
+
+#include "engine/engine.h"
+
+namespace ashlar {
+
+StepPlan Engine::admit() {
+  retire();
+  std::vector<Demand> demands;
+  for (const Sequences* list : {&running_, &waiting_}) {
+    for (const auto& s : *list) {
+      demands.push_back(
+          {.n_pending = s->n_pending(), .running = list == &running_, .every_logit = s->scoring()});
+    }
+  }
+  const std::vector<int32_t> shares = share_step(demands, budget_);
+
+  StepPlan plan;
+  std::vector<Sequence*> chosen;
+  for (size_t i = 0; i < running_.size(); ++i) chosen.push_back(running_[i].get());
+  const size_t n_running = chosen.size();
+  for (size_t i = 0; i < n_running; ++i) {
+    Sequence* sequence = chosen[i];
+    // A sequence preempted for an earlier one has moved to waiting and sits this step out.
+    const bool preempted = std::none_of(running_.begin(), running_.end(),
+                                        [&](const auto& other) { return other.get() == sequence; });
+    if (shares[i] == 0 || preempted) continue;
+    if (make_room(sequence, sequence->tables.n_tokens + shares[i], &plan)) {
+      plan.push_back({.sequence = sequence, .n_tokens = shares[i]});
+    }
+  }
+  // Newcomers take what is free and never take from others. One just preempted is not retried at
+  // once.
+  for (size_t i = n_running; i < shares.size() && shares[i] > 0; ++i) {
+    if (running_.size() < n_running || waiting_.empty()) break;
+    Sequence* sequence = waiting_.front().get();
+    // Room for all its tokens, or it would start only to be preempted.
+    if (!cache_.has_room(sequence->n_tokens(), budget_.chunk_tokens)) break;
+    CHECK(cache_.reserve(&sequence->tables, shares[i]), "has_room() promised it");
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    plan.push_back({.sequence = sequence, .n_tokens = shares[i]});
+  }
+  for (size_t g = 0; g < stats_.peak_pages.size(); ++g) {
+    stats_.peak_pages[g] = std::max(stats_.peak_pages[g], cache_.arena().live_pages(g));
+  }
+  return plan;
+}
+
+// Reserves up to `end`, taking the pages of the latest admitted sequences while they do not fit.
+// False when the sequence itself was the last to give way.
+bool Engine::make_room(Sequence* sequence, int32_t end, StepPlan* plan) {
+  while (!cache_.reserve(&sequence->tables, end)) {
+    Sequence* victim = running_.back().get();
+    std::erase_if(*plan, [&](const Slice& slice) { return slice.sequence == victim; });
+    preempt(victim);
+    if (victim == sequence) return false;
+  }
+  return true;
+}
+
+// REQUIRES the last of running_. Its tokens, generated ones included, are computed again later.
+void Engine::preempt(Sequence* sequence) {
+  CHECK(running_.back().get() == sequence);
+  cache_.release(&sequence->tables);
+  ++sequence->n_preemptions;
+  ++stats_.n_preemptions;
+  waiting_.push_front(std::move(running_.back()));
+  running_.pop_back();
+}
+
+}  // namespace ashlar

@@ -1,0 +1,91 @@
+#pragma once
+
+// Engine: the loop. One thread owns requests, cache and steps:
+//
+//   for (;;) { take inbox; plan = admit(); step = pack(plan); logits = run(step); commit(plan,
+//   logits); }
+//
+// submit() and cancel() may be called from any thread; everything else belongs to the loop's
+// thread. What a request gives does not depend on what shares its steps, on chunking or on
+// preemption.
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/pool.h"
+#include "base/queue.h"
+#include "engine/order.h"
+#include "engine/request.h"
+#include "engine/sequence.h"
+#include "kv/cache.h"
+#include "model/model.h"
+
+namespace ashlar {
+
+// Counters since the engine began; read when it is idle or from the loop's thread.
+struct EngineStats {
+  int64_t n_steps = 0;
+  int64_t n_tokens = 0;  // computed, prefill and decode
+  int64_t n_preemptions = 0;
+  std::vector<int64_t> peak_pages;  // by cache group
+};
+
+class Engine {
+ public:
+  Engine(Model model, Cache cache, const Budget& budget, int n_threads);
+  ~Engine();  // ends the loop after the step in flight; requests still there end as cancelled
+
+  // Starts the loop on a thread of its own. Without it, the caller drives step().
+  void start();
+
+  // Any thread. The request's events arrive at its sink; a request that could never be served gets
+  // one Event with Finish::failed.
+  void submit(Request request);
+  void cancel(RequestId id);
+
+  // One turn of the loop; false when there was nothing to do.
+  bool step();
+
+  const Model& model() const { return model_; }
+  const Cache& cache() const { return cache_; }
+  const EngineStats& stats() const { return stats_; }
+
+  void poison_freed_pages(bool on) { cache_.poison_freed_pages(on); }  // tests
+  void audit() const;
+
+ private:
+  using Message = std::variant<Request, RequestId>;
+  using Sequences = std::deque<std::unique_ptr<Sequence>>;
+
+  void take_inbox();
+  Status check(const Request& request) const;
+  StepPlan admit();
+  bool make_room(Sequence* sequence, int32_t end, StepPlan* plan);
+  void preempt(Sequence* sequence);
+  void pack(StepPlan* plan);
+  void commit(const StepPlan& plan, const ConstView& logits);
+  void record_prompt(Sequence* sequence, const Slice& slice, const ConstView& logits);
+  void accept(Sequence* sequence, std::span<const float> logits);
+  void finish(Sequence* sequence, Finish finish, std::optional<Error> error = {});
+  void retire();
+  void end_all(Finish how, const std::optional<Error>& error);
+
+  Model model_;
+  Cache cache_;
+  Budget budget_;
+  Pool pool_;
+  Queue<Message> inbox_;
+  Sequences running_;  // in order of admission
+  Sequences waiting_;  // in order of arrival; preempted ones at the front
+  Step step_;
+  std::vector<std::pair<float, int32_t>> sample_scratch_;
+  EngineStats stats_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace ashlar

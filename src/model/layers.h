@@ -1,0 +1,39 @@
+#pragma once
+
+// The layers of a decoder, each a function that reads like the formula: x += f(norm(x)). A layer
+// sees its spec, its weights and views; it does not know requests, pages' owners or families.
+
+#include "kernels/ops.h"
+#include "model/scratch.h"
+#include "model/step.h"
+#include "spec/weights.h"
+
+namespace ashlar {
+
+using LayerWeights = LayerTree<ConstView>;
+
+// What every layer of one step shares.
+struct StepContext {
+  const ModelSpec& spec;
+  const Ops& ops;
+  Pool& pool;
+  const Scratch& scratch;
+  DType compute = DType::bf16;  // of products with bf16 matrices
+  int64_t n_tokens = 0;
+
+  // y (+)= x w^T (+ bias), computed as the weights and `compute` allow.
+  void multiply(ConstView x, const ConstView& w, const ConstView& bias, View y,
+                bool accumulate = false) const;
+  void normalize(ConstView x, const ConstView& weight, View y) const;
+};
+
+// hidden += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
+void attention_layer(const StepContext& step, const AttentionSpec& spec,
+                     const LayerWeights& weights, const LayerCache& cache, const AttnPlan& plan);
+
+// hidden += mlp(normed).
+void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const LayerWeights& weights);
+void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const LayerWeights& weights,
+                   std::span<const ExpertWeights> experts);
+
+}  // namespace ashlar

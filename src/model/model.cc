@@ -1,0 +1,109 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ashlar {
+
+Result<Model> Model::create(ModelSpec spec, LoadedWeights weights, const Ops& ops,
+                            const ModelOptions& options, std::vector<LayerCache> layer_caches) {
+  CHECK(layer_caches.size() == spec.layers.size(), "{} caches for {} layers", layer_caches.size(),
+        spec.layers.size());
+  TRY(Scratch scratch, Scratch::create(spec, options.max_step_tokens, options.max_logit_rows));
+  return Model(std::move(spec), std::move(weights), ops, options, std::move(layer_caches),
+               std::move(scratch));
+}
+
+Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
+             std::vector<LayerCache> layer_caches, Scratch scratch)
+    : spec_(std::move(spec)),
+      weights_(std::move(weights)),
+      ops_(ops),
+      options_(options),
+      layer_caches_(std::move(layer_caches)),
+      scratch_(std::move(scratch)) {
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const AttentionSpec& a = spec_.layers[i].attention;
+    const int32_t group = layer_caches_[i].group;
+    const auto same = [&](const PlanKey& key) {
+      return key.group == group && key.shape.heads == a.heads;
+    };
+    auto key = std::find_if(plan_keys_.begin(), plan_keys_.end(), same);
+    if (key == plan_keys_.end()) {
+      const AttnShape shape{.heads = a.heads,
+                            .kv_heads = a.kv_heads,
+                            .k_dim = a.k_dim,
+                            .v_dim = a.v_dim,
+                            .window = a.window};
+      key = plan_keys_.insert(plan_keys_.end(), {group, shape});
+    }
+    layer_plan_.push_back(static_cast<size_t>(key - plan_keys_.begin()));
+    auto& experts = experts_.emplace_back();
+    for (const ExpertTree<ConstView>& e : weights_.views.layers[i].experts) {
+      experts.push_back({.gate = e.gate, .up = e.up, .down = e.down});
+    }
+  }
+}
+
+Status Model::plan(const Step& step, int n_threads) {
+  plans_.clear();
+  int64_t bytes = 0;
+  for (const PlanKey& key : plan_keys_) {
+    plans_.push_back(
+        plan_attention(key.shape, step.groups[static_cast<size_t>(key.group)], n_threads));
+    bytes = std::max(bytes, plans_.back().workspace_bytes);
+  }
+  return scratch_.grow_workspace(bytes);
+}
+
+Result<ConstView> Model::forward(const Step& step, Pool& pool) {
+  const int64_t n = step.n_tokens();
+  CHECK(n > 0 && n <= options_.max_step_tokens, "step of {} tokens, limit {}", n,
+        options_.max_step_tokens);
+  CHECK(static_cast<int32_t>(step.logit_rows.size()) <= options_.max_logit_rows);
+  TRY_STATUS(plan(step, pool.size()));
+  const StepContext context{.spec = spec_,
+                            .ops = ops_,
+                            .pool = pool,
+                            .scratch = scratch_,
+                            .compute = options_.compute,
+                            .n_tokens = n};
+  const WeightTree<ConstView>& weights = weights_.views;
+  embed({.ids = step.tokens, .table = weights.embedding, .y = scratch_.hidden(n)}, pool);
+  for (size_t r = 0; r < spec_.ropes.size(); ++r) {
+    rope_table(step.positions, spec_.ropes[r].inv_freq, spec_.ropes[r].amplitude,
+               scratch_.cos_sin(r, n));
+  }
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const LayerSpec& layer = spec_.layers[i];
+    context.normalize(scratch_.hidden(n), weights.layers[i].attention_norm, scratch_.normed(n));
+    attention_layer(context, layer.attention, weights.layers[i], layer_caches_[i],
+                    plans_[layer_plan_[i]]);
+    context.normalize(scratch_.hidden(n), weights.layers[i].mlp_norm, scratch_.normed(n));
+    if (const auto* moe = std::get_if<MoeMlp>(&layer.mlp)) {
+      moe_mlp_layer(context, *moe, weights.layers[i], experts_[i]);
+    } else {
+      dense_mlp_layer(context, std::get<DenseMlp>(layer.mlp), weights.layers[i]);
+    }
+  }
+  return output(context, step);
+}
+
+ConstView Model::output(const StepContext& context, const Step& step) {
+  const auto n_rows = static_cast<int64_t>(step.logit_rows.size());
+  const View rows = scratch_.gathered(n_rows);
+  const View hidden = scratch_.hidden(context.n_tokens);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    const int32_t row = step.logit_rows[static_cast<size_t>(i)];
+    std::memcpy(rows.row<float>(i), hidden.row<float>(row),
+                static_cast<size_t>(spec_.hidden) * sizeof(float));
+  }
+  const View logits = scratch_.logits(n_rows);
+  if (n_rows == 0) return logits;
+  context.normalize(rows, weights_.views.norm, rows);
+  const ConstView& head = spec_.tied_head ? weights_.views.embedding : weights_.views.head;
+  context.multiply(rows, head, {}, logits);
+  return logits;
+}
+
+}  // namespace ashlar

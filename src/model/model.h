@@ -1,0 +1,68 @@
+#pragma once
+
+// Model: weights and ops that run a Step. It holds no sequence and no cache page: all state of a
+// request is in the pages the step names. Engine thread only.
+
+#include <memory>
+#include <vector>
+
+#include "base/pool.h"
+#include "base/result.h"
+#include "kernels/ops.h"
+#include "model/layers.h"
+#include "model/scratch.h"
+#include "model/step.h"
+#include "spec/model.h"
+#include "weights/load.h"
+
+namespace ashlar {
+
+struct ModelOptions {
+  DType compute = DType::bf16;    // bf16, or f32: every product in float
+  int32_t max_step_tokens = 512;  // T of the largest step
+  int32_t max_logit_rows = 128;   // rows of one step that may want logits
+};
+
+class Model {
+ public:
+  // `layer_caches` has one entry per layer; the pages they view must outlive the model.
+  static Result<Model> create(ModelSpec spec, LoadedWeights weights, const Ops& ops,
+                              const ModelOptions& options, std::vector<LayerCache> layer_caches);
+
+  const ModelSpec& spec() const { return spec_; }
+  const Ops& ops() const { return ops_; }
+  const ModelOptions& options() const { return options_; }
+  // The stored type of the matrices (the first layer's; a checkpoint has one).
+  DType matrix_dtype() const { return weights_.views.layers.front().o.dtype; }
+
+  // Runs the step and writes its K and V into the pages. Returns logits [logit_rows, V] f32, valid
+  // until the next call. REQUIRES at most max_step_tokens rows, max_logit_rows wanted, token ids
+  // within the vocabulary. exhausted when the step's workspace is refused; nothing has been written
+  // then.
+  Result<ConstView> forward(const Step& step, Pool& pool);
+
+ private:
+  // A plan serves all layers of a group that have the same number of query heads.
+  struct PlanKey {
+    int32_t group;
+    AttnShape shape;
+  };
+
+  Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
+        std::vector<LayerCache> layer_caches, Scratch scratch);
+  Status plan(const Step& step, int n_threads);
+  ConstView output(const StepContext& context, const Step& step);
+
+  ModelSpec spec_;
+  LoadedWeights weights_;
+  Ops ops_;
+  ModelOptions options_;
+  std::vector<LayerCache> layer_caches_;
+  Scratch scratch_;
+  std::vector<PlanKey> plan_keys_;
+  std::vector<size_t> layer_plan_;  // by layer, into plan_keys_ and plans_
+  std::vector<AttnPlan> plans_;
+  std::vector<std::vector<ExpertWeights>> experts_;  // by layer, in the form the op takes
+};
+
+}  // namespace ashlar

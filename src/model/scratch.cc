@@ -1,0 +1,96 @@
+#include "model/scratch.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/moe/moe.h"
+
+namespace ashlar {
+namespace {
+
+// The widest row any layer needs of each kind.
+struct Widths {
+  int64_t q = 1, k = 1, v = 1, attended = 1, mlp = 1, top_k = 1;
+  int64_t workspace_bytes = 0;
+};
+
+Widths widest(const ModelSpec& model, int64_t max_tokens) {
+  Widths w;
+  int64_t deepest = model.hidden;  // the largest K of any product
+  for (const LayerSpec& layer : model.layers) {
+    const AttentionSpec& a = layer.attention;
+    w.q = std::max(w.q, int64_t{a.heads} * a.k_dim);
+    w.k = std::max(w.k, int64_t{a.kv_heads} * a.k_dim);
+    w.v = std::max(w.v, int64_t{a.kv_heads} * a.v_dim);
+    w.attended = std::max(w.attended, int64_t{a.heads} * a.v_dim);
+    if (const auto* moe = std::get_if<MoeMlp>(&layer.mlp)) {
+      w.top_k = std::max<int64_t>(w.top_k, moe->top_k);
+      w.mlp = std::max<int64_t>(w.mlp, moe->n_experts);  // router logits
+      w.workspace_bytes = std::max(
+          w.workspace_bytes, experts_workspace_bytes(max_tokens, model.hidden, moe->intermediate,
+                                                     moe->top_k, moe->n_experts));
+    } else {
+      w.mlp = std::max<int64_t>(w.mlp, std::get<DenseMlp>(layer.mlp).intermediate);
+    }
+  }
+  deepest = std::max({deepest, w.attended, w.mlp});
+  w.workspace_bytes = std::max(w.workspace_bytes, gemm_workspace_bytes(max_tokens, deepest));
+  return w;
+}
+
+}  // namespace
+
+Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens,
+                                int64_t max_logit_rows) {
+  const Widths w = widest(model, max_tokens);
+  Scratch scratch;
+  struct Part {
+    View* view;
+    Shape shape;
+    DType dtype = DType::f32;
+  };
+  scratch.cos_sin_.resize(model.ropes.size());
+  std::vector<Part> parts = {{&scratch.hidden_, {max_tokens, model.hidden}},
+                             {&scratch.normed_, {max_tokens, model.hidden}},
+                             {&scratch.gathered_, {max_logit_rows, model.hidden}},
+                             {&scratch.logits_, {max_logit_rows, model.vocab}},
+                             {&scratch.q_, {max_tokens, w.q}},
+                             {&scratch.k_, {max_tokens, w.k}},
+                             {&scratch.v_, {max_tokens, w.v}},
+                             {&scratch.attended_, {max_tokens, w.attended}},
+                             {&scratch.gate_, {max_tokens, w.mlp}},
+                             {&scratch.up_, {max_tokens, w.mlp}},
+                             {&scratch.ids_, {max_tokens, w.top_k}, DType::i32},
+                             {&scratch.weights_, {max_tokens, w.top_k}}};
+  for (size_t r = 0; r < model.ropes.size(); ++r) {
+    const auto pairs = static_cast<int64_t>(model.ropes[r].inv_freq.size());
+    parts.push_back({&scratch.cos_sin_[r], {max_tokens, 2 * pairs}});
+  }
+  int64_t bytes = 0;
+  for (const Part& part : parts) bytes += round_up(part.shape.elements() * 4, 64);
+  TRY(scratch.memory_, Buffer::host(static_cast<size_t>(bytes), "activations"));
+  TRY(scratch.workspace_, Buffer::host(static_cast<size_t>(w.workspace_bytes), "kernel workspace"));
+  int64_t offset = 0;
+  for (const Part& part : parts) {
+    *part.view = View(scratch.memory_.data() + offset, part.dtype, part.shape);
+    offset += round_up(part.shape.elements() * 4, 64);
+  }
+  return scratch;
+}
+
+Status Scratch::grow_workspace(int64_t bytes) {
+  if (bytes <= static_cast<int64_t>(workspace_.bytes().size())) return {};
+  TRY(workspace_, Buffer::host(static_cast<size_t>(bytes), "kernel workspace"));
+  return {};
+}
+
+View Scratch::dense(const View& storage, int64_t n, int64_t width) {
+  CHECK(n * width <= storage.shape.elements(), "[{}, {}] of {}", n, width, storage.shape.text());
+  return View(storage.data, storage.dtype, {n, width});
+}
+
+View Scratch::expert_ids(int64_t n, int64_t top_k) const { return dense(ids_, n, top_k); }
+View Scratch::expert_weights(int64_t n, int64_t top_k) const { return dense(weights_, n, top_k); }
+
+}  // namespace ashlar

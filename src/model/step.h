@@ -1,0 +1,34 @@
+#pragma once
+
+// Step: one forward pass over a packed batch, as plain data. The engine packs it; the model reads
+// it.
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+
+namespace ashlar {
+
+struct Step {
+  std::vector<int32_t> tokens;     // [T], every sequence's rows one after another
+  std::vector<int32_t> positions;  // [T]
+  // Per cache group, the step's sequences in row order: same rows, that group's pages.
+  std::vector<std::vector<AttnSeq>> groups;
+  std::vector<int32_t> logit_rows;  // rows of [0, T) whose logits are wanted, ascending
+
+  int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  void clear() {
+    tokens.clear(), positions.clear(), logit_rows.clear();
+    for (auto& group : groups) group.clear();
+  }
+};
+
+// Where a layer's K and V live: its group's list in Step::groups and its view of that group's
+// pages.
+struct LayerCache {
+  int32_t group = 0;
+  PagedView kv;
+};
+
+}  // namespace ashlar

@@ -1,0 +1,209 @@
+// The program as a user meets it: what it prints, what it refuses and how it exits.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "base/json.h"
+
+namespace ashlar {
+namespace {
+
+const std::string kZoo = std::string(ASHLAR_SOURCE_DIR) + "/zoo/mimo-tiny";
+const std::string kGoldens = std::string(ASHLAR_SOURCE_DIR) + "/tests/goldens/models/";
+
+struct Ran {
+  int code = -1;
+  std::string out;  // stdout and stderr
+};
+
+// Runs the program through a shell, so that arguments are written as a user writes them.
+Ran ashlar(const std::string& arguments, const std::string& environment = "") {
+  const std::string command =
+      environment + " " + ASHLAR_BINARY + " " + arguments + " 2>&1 </dev/null";
+  FILE* pipe = ::popen(command.c_str(), "r");
+  Ran ran;
+  char chunk[4096];
+  for (size_t n = 0; (n = std::fread(chunk, 1, sizeof chunk, pipe)) > 0;) ran.out.append(chunk, n);
+  const int status = ::pclose(pipe);
+  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+  return ran;
+}
+
+Json json_of(const Ran& ran) {
+  auto json = parse_json(ran.out, "output");
+  EXPECT_TRUE(json) << ran.out;
+  return json ? *json : Json();
+}
+
+class Folder {
+ public:
+  Folder()
+      : path_(std::filesystem::temp_directory_path() / fmt::format("ashlar_cli_{}", ::getpid())) {
+    std::filesystem::create_directories(path_);
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string write(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories((path_ / name).parent_path());
+    std::ofstream(path_ / name, std::ios::binary) << text;
+    return (path_ / name).string();
+  }
+  // A copy of a golden checkpoint to damage.
+  std::string copy(const std::string& name) const {
+    std::filesystem::copy(kGoldens + name, path_ / name, std::filesystem::copy_options::recursive);
+    return (path_ / name).string();
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+const char* kProblem =
+    "\"Ben is 11 years old. His uncle is 4 times as old. How old will the uncle be in 6 years?\"";
+
+TEST(Cli, AnswersAndAccounts) {
+  const Ran ran = ashlar("run " + kZoo + " -p " + kProblem);
+  EXPECT_EQ(ran.code, 0) << ran.out;
+  EXPECT_NE(ran.out.find("#### 50"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("peak used"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("window"), std::string::npos) << ran.out;
+}
+
+TEST(Cli, JsonHasWhatItPromises) {
+  const Json json = json_of(ashlar("run " + kZoo + " --json -p " + kProblem));
+  EXPECT_NE(json.find("text")->as_string().find("#### 50"), std::string::npos);
+  EXPECT_EQ(json.find("finish_reason")->as_string(), "stop");
+  EXPECT_EQ(static_cast<int64_t>(json.find("tokens")->as_array().size()),
+            json.find("usage")->find("completion_tokens")->as_int());
+  EXPECT_GT(json.find("timing")->find("ttft_s")->as_double(), 0);
+  EXPECT_EQ(json.find("cache")->find("groups")->as_array().size(), 2u);
+}
+
+TEST(Cli, EveryInstructionSetAnswers) {
+  for (const char* isa : {"baseline", "avx2"}) {
+    const Ran ran =
+        ashlar("run " + kZoo + " -p " + kProblem, std::string("ASHLAR_FORCE_ISA=") + isa);
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_NE(ran.out.find("#### 50"), std::string::npos) << ran.out;
+    EXPECT_NE(ran.out.find(isa), std::string::npos) << ran.out;
+  }
+  EXPECT_EQ(ashlar("run " + kZoo + " -p x", "ASHLAR_FORCE_ISA=neon").code, 2);
+}
+
+TEST(Cli, MessagesTokensAndRawAreTheSamePrompt) {
+  const Folder folder;
+  const std::string messages =
+      folder.write("m.json", R"([{"role":"user","content":"What is 3 + 4?"}])");
+  const std::string common = " --json --max-tokens 12";
+  const std::string by_prompt =
+      json_of(ashlar("run " + kZoo + common + " -p 'What is 3 + 4?'")).find("tokens")->dump();
+  EXPECT_EQ(
+      json_of(ashlar("run " + kZoo + common + " --messages " + messages)).find("tokens")->dump(),
+      by_prompt);
+  const std::string raw = "run " + kZoo + common +
+                          " --raw -p \"$(printf '<|im_start|>user\\nWhat is 3 + "
+                          "4?<|im_end|>\\n<|im_start|>assistant\\n.')\"";
+  // The shell strips the last newline of $(...), so the raw text ends in a dot that the template
+  // has not.
+  EXPECT_EQ(ashlar(raw).code, 0);
+}
+
+TEST(Cli, ScoreGivesOneLossLessThanTokens) {
+  const Folder folder;
+  const std::string input =
+      folder.write("in.jsonl", "{\"tokens\":[5,6,7,8]}\n\n{\"tokens\":[9]}\n");
+  const Ran ran = ashlar("score " + kGoldens + "mimo-gqa --json --logits --input " + input);
+  ASSERT_EQ(ran.code, 0) << ran.out;
+  const size_t split = ran.out.find('\n');
+  const auto first = parse_json(ran.out.substr(0, split), "line");
+  ASSERT_TRUE(first) << ran.out;
+  EXPECT_EQ(first->find("nll")->as_array().size(), 3u);
+  EXPECT_GT(first->find("last_logits")->as_array().size(), 100u);
+  const auto second = parse_json(ran.out.substr(split + 1), "line");
+  ASSERT_TRUE(second) << ran.out;
+  EXPECT_EQ(second->find("nll")->as_array().size(), 0u);
+}
+
+TEST(Cli, EvalCountsExactMatches) {
+  const Ran ran =
+      ashlar("eval " + kZoo + " --json --limit 8 --data " + ASHLAR_SOURCE_DIR "/zoo/eval.jsonl");
+  const Json json = json_of(ran);
+  EXPECT_EQ(json.find("n")->as_int(), 8);
+  EXPECT_GE(json.find("exact_match")->as_double(), 0.85);
+}
+
+TEST(Cli, HelpIsAManual) {
+  for (const char* command : {"", "run", "score", "eval", "bench", "bench ops", "bench model"}) {
+    const Ran ran = ashlar(std::string(command) + " --help");
+    EXPECT_EQ(ran.code, 0) << command;
+    EXPECT_GT(ran.out.size(), 200u) << command;
+  }
+}
+
+struct BadInput {
+  const char* arguments;  // MODEL stands for a good checkpoint
+  const char* says;
+};
+
+TEST(Cli, BadFlagsAreOneClearErrorAndCode2) {
+  const BadInput cases[] = {
+      {"run MODEL", "no prompt: give -p, --messages or --tokens"},
+      {"run /nowhere -p x", "/nowhere/config.json: cannot open"},
+      {"run MODEL --tokens 1,2 -p x", "exactly one of -p, --messages and --tokens"},
+      {"run MODEL --tokens 99999", "prompt token 0 is 99999: the vocabulary has ids 0 to"},
+      {"run MODEL --tokens 1 --temperature -1", "temperature"},
+      {"run MODEL --tokens 1 --top-p 2", "top_p"},
+      {"run MODEL --tokens 1 --block-size 0", "--block-size"},
+      {"run MODEL --tokens 1 --dtype int3", "--dtype"},
+      {"run MODEL --tokens 1 --memory lots", "--memory \"lots\""},
+      {"run MODEL --tokens 1 --memory 4096", "cache memory"},
+      {"run MODEL --tokens 1 --max-tokens 100000 --memory 1MiB", "the cache of"},
+      {"run MODEL -p x", "has no tokenizer.json: give token ids with --tokens"},
+      {"run MODEL --messages /nowhere.json", "/nowhere.json: cannot open"},
+      {"score MODEL --input /nowhere.jsonl", "/nowhere.jsonl: cannot open"},
+      {"eval MODEL --data /nowhere.jsonl", "/nowhere.jsonl: cannot open"},
+      {"frobnicate", "frobnicate"},
+      {"run MODEL --tokens 1 --frobnicate", "--frobnicate"},
+  };
+  for (const BadInput& bad : cases) {
+    std::string arguments = bad.arguments;
+    if (const size_t at = arguments.find("MODEL"); at != std::string::npos) {
+      arguments.replace(at, 5, kGoldens + "mimo-gqa");
+    }
+    const Ran ran = ashlar(arguments);
+    EXPECT_EQ(ran.code, 2) << arguments << "\n" << ran.out;
+    EXPECT_NE(ran.out.find(bad.says), std::string::npos) << arguments << "\n" << ran.out;
+  }
+  const Ran not_utf8 = ashlar("run " + kZoo + " -p \"$(printf 'a\\377b')\"");
+  EXPECT_EQ(not_utf8.code, 2);
+  EXPECT_NE(not_utf8.out.find("byte 1 is 0xff"), std::string::npos) << not_utf8.out;
+}
+
+TEST(Cli, DamagedCheckpointsAreOneClearErrorAndCode2) {
+  const Folder folder;
+  const std::string model = folder.copy("mimo-gqa");
+  const std::string weights = model + "/model.safetensors";
+  const auto size = std::filesystem::file_size(weights);
+  for (const uintmax_t keep : {uintmax_t{0}, uintmax_t{7}, uintmax_t{100}, size / 2, size - 1}) {
+    std::filesystem::copy_file(kGoldens + "mimo-gqa/model.safetensors", weights,
+                               std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::resize_file(weights, keep);
+    const Ran ran = ashlar("run " + model + " --tokens 1,2 --max-tokens 2");
+    EXPECT_EQ(ran.code, 2) << keep << ran.out;
+    EXPECT_NE(ran.out.find("model.safetensors"), std::string::npos) << ran.out;
+  }
+  const std::string sharded = folder.copy("qwen3-gqa3");
+  for (const auto& entry : std::filesystem::directory_iterator(sharded)) {
+    if (entry.path().filename().string().starts_with("model-00002"))
+      std::filesystem::remove(entry.path());
+  }
+  const Ran missing = ashlar("run " + sharded + " --tokens 1,2");
+  EXPECT_EQ(missing.code, 2);
+  EXPECT_NE(missing.out.find("model-00002"), std::string::npos) << missing.out;
+}
+
+}  // namespace
+}  // namespace ashlar

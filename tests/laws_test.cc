@@ -1,0 +1,119 @@
+// The laws of a request, bit for bit: what it gives does not depend on what shares its steps, how
+// its prompt is cut, how large pages are, what lies between them, or whether its pages were taken
+// on the way.
+
+#include "checkpoint.h"
+
+namespace ashlar {
+namespace {
+
+constexpr const char* kModel = "zoo/mimo-tiny";
+
+ModelFlags flags(int32_t chunk, int32_t block_size) {
+  return {.model = kModel, .block_size = block_size, .max_step_tokens = chunk};
+}
+
+// Sixteen prompts of many lengths, real text first.
+std::vector<Request> requests() {
+  const Json json = read_test_json("tests/goldens/models/mimo-tiny.golden.json");
+  std::vector<Request> list;
+  uint64_t state = 1;
+  for (const Json& prompt : json.find("prompts")->as_array()) {
+    if (list.size() < 5) list.push_back({.tokens = ids_of(*prompt.find("tokens"))});
+  }
+  while (list.size() < 16) {
+    Request request;
+    for (size_t i = 0; i < 1 + 13 * list.size(); ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      request.tokens.push_back(static_cast<int32_t>((state >> 33) % 1200));
+    }
+    list.push_back(std::move(request));
+  }
+  for (size_t i = 0; i < list.size(); ++i) {
+    list[i].max_tokens = 24;
+    list[i].want_prompt_nll = i % 3 == 0;
+    list[i].want_last_logits = true;
+    if (i % 2 == 1)
+      list[i].sampling = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .seed = i};
+  }
+  return list;
+}
+
+// Each request alone, whole prompt in one step, pages of 16.
+const std::vector<Outcome>& alone() {
+  static const std::vector<Outcome> outcomes = [] {
+    std::vector<Outcome> all;
+    Session session = open_checkpoint(flags(512, 16));
+    for (Request& request : requests()) {
+      std::vector<Request> one;
+      one.push_back(std::move(request));
+      all.push_back(run_all(*session.engine, std::move(one)).front());
+    }
+    return all;
+  }();
+  return outcomes;
+}
+
+void expect_same(const std::vector<Outcome>& outcomes) {
+  ASSERT_EQ(outcomes.size(), alone().size());
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    EXPECT_EQ(outcomes[i].error, "");
+    EXPECT_EQ(outcomes[i].tokens.size(), 24u);
+    EXPECT_TRUE(outcomes[i].same(alone()[i])) << "request " << i;
+  }
+}
+
+TEST(Laws, BatchOfOneIsBatchOfMany) {
+  Session session = open_checkpoint(flags(512, 16));
+  expect_same(run_all(*session.engine, requests()));
+}
+
+TEST(Laws, ChunkedPrefillIsWholePrefill) {
+  for (const int32_t chunk : {1, 7, 64}) {
+    SCOPED_TRACE(chunk);
+    Session session = open_checkpoint(flags(chunk, 16));
+    expect_same(run_all(*session.engine, requests()));
+  }
+}
+
+TEST(Laws, PageSizeDoesNotMatter) {
+  for (const int32_t block_size : {1, 64}) {
+    SCOPED_TRACE(block_size);
+    Session session = open_checkpoint(flags(512, block_size));
+    expect_same(run_all(*session.engine, requests()));
+  }
+}
+
+// Two rounds over poisoned pages: whatever the second round reads was written by it.
+TEST(Laws, GarbageBetweenPagesIsNeverRead) {
+  for (const int32_t block_size : {1, 16, 64}) {
+    SCOPED_TRACE(block_size);
+    ModelFlags small = flags(64, block_size);
+    small.memory = "12MiB";
+    Session session = open_checkpoint(small);
+    session.engine->poison_freed_pages(true);
+    expect_same(run_all(*session.engine, requests()));
+    expect_same(run_all(*session.engine, requests()));
+  }
+}
+
+TEST(Laws, PreemptedIsStraight) {
+  ModelFlags small = flags(64, 16);
+  small.memory = "3MiB";
+  Session session = open_checkpoint(small);
+  session.engine->poison_freed_pages(true);
+  expect_same(run_all(*session.engine, requests()));
+  EXPECT_GT(session.engine->stats().n_preemptions, 0);
+}
+
+TEST(Laws, ThreadsDoNotMatter) {
+  for (const int32_t threads : {1, 3}) {
+    ModelFlags f = flags(512, 16);
+    f.threads = threads;
+    Session session = open_checkpoint(f);
+    expect_same(run_all(*session.engine, requests()));
+  }
+}
+
+}  // namespace
+}  // namespace ashlar
