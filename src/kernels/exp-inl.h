@@ -5,11 +5,11 @@
 // After cpu_targets.h, which trims the list of targets.
 #include "hwy/highway.h"
 
-#if defined(ASHLAR_KERNELS_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef ASHLAR_KERNELS_EXP_INL_H_
-#undef ASHLAR_KERNELS_EXP_INL_H_
+#if defined(ASHLAR_KERNELS_EXP_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef ASHLAR_KERNELS_EXP_INL_H
+#undef ASHLAR_KERNELS_EXP_INL_H
 #else
-#define ASHLAR_KERNELS_EXP_INL_H_
+#define ASHLAR_KERNELS_EXP_INL_H
 #endif
 
 HWY_BEFORE_NAMESPACE();
