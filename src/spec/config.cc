@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace ashlar {
 
@@ -42,7 +43,9 @@ Result<int32_t> ConfigReader::integer_or(std::string_view key, int32_t fallback,
 
 Result<double> ConfigReader::number(std::string_view key) const {
   const Json* value = find(key);
-  if (value == nullptr || !value->is_number() || !std::isfinite(value->as_double())) {
+  // What is read here ends up in a float.
+  if (value == nullptr || !value->is_number() ||
+      !(std::abs(value->as_double()) <= double{std::numeric_limits<float>::max()})) {
     return reject(key, "expected a finite number");
   }
   return value->as_double();
@@ -87,7 +90,8 @@ Result<std::vector<int32_t>> ConfigReader::integers(std::string_view key, size_t
   }
   std::vector<int32_t> out;
   for (const Json& item : value->as_array()) {
-    if (!item.is_int() || std::abs(item.as_int()) > (int64_t{1} << 30)) {
+    constexpr int64_t kLimit = int64_t{1} << 30;
+    if (!item.is_int() || item.as_int() < -kLimit || item.as_int() > kLimit) {
       return reject(key, "expected a list of integers");
     }
     out.push_back(static_cast<int32_t>(item.as_int()));

@@ -26,7 +26,7 @@ class ConfigReader {
   Result<int32_t> integer(std::string_view key, int64_t low = 1, int64_t high = 1 << 30) const;
   Result<int32_t> integer_or(std::string_view key, int32_t fallback, int64_t low = 1,
                              int64_t high = 1 << 30) const;
-  Result<double> number(std::string_view key) const;  // finite
+  Result<double> number(std::string_view key) const;  // finite, also as a float
   Result<double> number_or(std::string_view key, double fallback) const;
   Result<bool> boolean_or(std::string_view key, bool fallback) const;
   Result<std::string> text_or(std::string_view key, std::string_view fallback) const;

@@ -14,6 +14,7 @@ Status scale_llama3(const ConfigReader& keys, std::vector<float>* inv_freq) {
   TRY(const double high, keys.number("high_freq_factor"));
   TRY(const int32_t original, keys.integer("original_max_position_embeddings"));
   if (!(factor >= 1)) return keys.reject("factor", "must be at least 1");
+  if (!(low > 0)) return keys.reject("low_freq_factor", "must exceed 0");
   if (!(high > low)) return keys.reject("high_freq_factor", "must exceed low_freq_factor");
   for (float& frequency : *inv_freq) {
     const double wavelength = 2 * std::numbers::pi / frequency;
@@ -35,6 +36,8 @@ Status scale_yarn(const ConfigReader& keys, double theta, int32_t dim, int32_t m
   TRY(const int32_t original, keys.integer_or("original_max_position_embeddings", max_positions));
   TRY(const bool truncate, keys.boolean_or("truncate", true));
   if (!(factor >= 1)) return keys.reject("factor", "must be at least 1");
+  if (!(slow > 0)) return keys.reject("beta_slow", "must exceed 0");
+  if (!(fast > 0)) return keys.reject("beta_fast", "must exceed 0");
   const auto dim_turning = [&](double turns) {
     return dim * std::log(original / (turns * 2 * std::numbers::pi)) / (2 * std::log(theta));
   };

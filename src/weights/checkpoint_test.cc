@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "weights/safetensors_writer.h"
+#include "weights/testing.h"
 
 namespace ashlar {
 namespace {

@@ -16,13 +16,6 @@ T load(const std::byte* bytes, int64_t i) {
   return value;
 }
 
-template <class T>
-T narrow(float value) {
-  if constexpr (std::is_same_v<T, Bf16>) return to_bf16(value);
-  if constexpr (std::is_same_v<T, F16>) return to_f16(value);
-  if constexpr (std::is_same_v<T, float>) return value;
-}
-
 bool is_infinite(float value) { return std::isinf(value); }
 bool is_infinite(Bf16 value) { return (value.bits & 0x7FFF) == 0x7F80; }
 bool is_infinite(F16 value) { return (value.bits & 0x7FFF) == 0x7C00; }

@@ -5,9 +5,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <type_traits>
+
 #include "tensor/dtype.h"
 
 namespace ashlar {
+
+// A float as T, rounded to nearest even.
+template <class T>
+T narrow(float value) {
+  if constexpr (std::is_same_v<T, Bf16>) return to_bf16(value);
+  if constexpr (std::is_same_v<T, F16>) return to_f16(value);
+  if constexpr (std::is_same_v<T, float>) return value;
+}
 
 // f32, bf16 or f16: the types this file converts between.
 bool is_float(DType dtype);

@@ -38,13 +38,6 @@ struct Piece {
   int64_t end = 0;
 };
 
-template <class T>
-T narrow(float value) {
-  if constexpr (std::is_same_v<T, Bf16>) return to_bf16(value);
-  if constexpr (std::is_same_v<T, F16>) return to_f16(value);
-  if constexpr (std::is_same_v<T, float>) return value;
-}
-
 // Uniform on mean +- sqrt(3) * spread, whose standard deviation is the spread.
 template <class T>
 void fill(const Piece& piece) {

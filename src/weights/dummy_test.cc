@@ -4,7 +4,7 @@
 
 #include "weights/convert.h"
 #include "weights/load.h"
-#include "weights/safetensors_writer.h"
+#include "weights/testing.h"
 
 namespace ashlar {
 namespace {

@@ -191,15 +191,13 @@ void run(Piece* piece) {
 Error bad_element(const Piece& piece) {
   const Placement& p = *piece.placement;
   const float value = element(p.source, p.stored, piece.bad_element);
-  const std::string name = excerpt(*p.tensor, 200);
+  const std::string tensor = excerpt(*p.tensor, 200);
   if (p.form == WeightForm::vector) {
-    return invalid("{}: element {} is {}: this tensor must hold finite numbers", name,
+    return invalid("{}: element {} is {}: this tensor must hold finite numbers", tensor,
                    piece.bad_element, value);
   }
-  return invalid(
-      "{}: element {} is {}, which {} cannot hold: load the matrices as bfloat16 or "
-      "float32",
-      name, piece.bad_element, value, ashlar::name(p.view->dtype));
+  return invalid("{}: element {} is {}, which {} cannot hold: load as bfloat16 or float32", tensor,
+                 piece.bad_element, value, name(p.view->dtype));
 }
 
 Status fill(const std::vector<Placement>& placements, const LoadOptions& options) {

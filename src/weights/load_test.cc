@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "weights/convert.h"
-#include "weights/safetensors_writer.h"
+#include "weights/testing.h"
 
 namespace ashlar {
 namespace {
@@ -221,6 +221,16 @@ TEST(Load, ATiedModelMayStillStoreItsHead) {
   tensors.erase("lm_head.weight");
   folder.write("model.safetensors", file_of(tensors));
   EXPECT_TRUE(mentions(error_of(folder, dense_spec(false)), "1 missing: lm_head.weight"));
+}
+
+TEST(Load, IgnoredTensorsMayBeAnything) {
+  const ModelSpec model = routed_spec();
+  TensorMap tensors = tensors_of(weight_rows(model), false, "BF16");
+  tensors["visual.patch"] = {"C64", {1, 1, 1, 1, 1, 2}, std::string(16, '\xff')};
+  tensors["a.rotary_emb.inv_freq"] = {"F64", {}, std::string(8, '\xff')};
+  const Folder folder;
+  folder.write("model.safetensors", file_of(tensors));
+  EXPECT_EQ(error_of(folder, model), "");
 }
 
 TEST(Load, VectorsMustBeFinite) {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "weights/safetensors_writer.h"
+#include "weights/testing.h"
 
 namespace ashlar {
 namespace {
@@ -28,15 +28,14 @@ TEST(Safetensors, ReadsEveryTypeAndShape) {
          {std::vector<int64_t>{}, {0}, {3}, {2, 0, 5}, {2, 3}, {1, 2, 1, 2, 1, 3}}) {
       int64_t n = type.bytes;
       for (const int64_t dim : dims) n *= dim;
-      tensors["t" + shape_text(dims)] = {type.stored, dims,
-                                         std::string(static_cast<size_t>(n), 'x')};
+      tensors[shape_text(dims)] = {type.stored, dims, std::string(static_cast<size_t>(n), 'x')};
     }
     const std::string file = file_of(tensors);
     const auto entries = parse_safetensors(as_bytes(file), "f");
     ASSERT_TRUE(entries) << entries.error().text;
     ASSERT_EQ(entries->size(), tensors.size());
     for (const TensorEntry& entry : *entries) {
-      EXPECT_EQ(entry.name, "t" + shape_text(entry.dims));
+      EXPECT_EQ(entry.name, shape_text(entry.dims));
       EXPECT_STREQ(entry.type->name, type.stored);
       EXPECT_EQ(entry.type->dtype, type.dtype);
       EXPECT_EQ(entry.end - entry.begin, tensors[entry.name].bytes.size());

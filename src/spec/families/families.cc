@@ -13,7 +13,14 @@ constexpr Family kFamilies[] = {
 // The most queries that share one KV head in any kernel.
 constexpr int32_t kMaxGroup = 64;
 
+// Matrices of all experts. The largest published models have some 70,000; each is a row in memory.
+constexpr int64_t kMaxExpertMatrices = 1 << 17;
+
 Status validate_attention(const ModelSpec& model, const AttentionSpec& attention, size_t layer) {
+  if (attention.k_dim < 1) {  // hidden_size / num_attention_heads, where head_dim is absent
+    return invalid("config.json: layer {}: hidden size {} leaves nothing for each of {} heads",
+                   layer, model.hidden, attention.heads);
+  }
   if (attention.heads % attention.kv_heads != 0) {
     return invalid("config.json: layer {}: {} query heads do not divide among {} KV heads", layer,
                    attention.heads, attention.kv_heads);
@@ -66,6 +73,7 @@ Result<ModelSpec> read_model_spec(const Json& json) {
 }
 
 Status validate(const ModelSpec& model) {
+  int64_t n_expert_matrices = 0;
   for (size_t i = 0; i < model.layers.size(); ++i) {
     TRY_STATUS(validate_attention(model, model.layers[i].attention, i));
     const auto* moe = std::get_if<MoeMlp>(&model.layers[i].mlp);
@@ -81,6 +89,11 @@ Status validate(const ModelSpec& model) {
       return invalid("config.json: layer {}: top {} experts but the kept groups hold {}", i,
                      moe->top_k, moe->n_experts / moe->n_group * moe->topk_group);
     }
+    n_expert_matrices += 3 * int64_t{moe->n_experts};
+  }
+  if (n_expert_matrices > kMaxExpertMatrices) {
+    return unsupported("config.json: {} expert matrices in {} layers: at most {} are supported",
+                       n_expert_matrices, model.layers.size(), kMaxExpertMatrices);
   }
   return {};
 }
@@ -93,6 +106,7 @@ Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_k
   TRY(model.hidden, config.integer("hidden_size", 1, 1 << 20));
   TRY(model.max_positions, config.integer_or("max_position_embeddings", 1 << 20));
   TRY(const double eps, config.number_or(eps_key, default_eps));
+  if (!(eps >= 0 && eps <= 1)) return config.reject(eps_key, "must be from 0 to 1");
   model.norm_eps = static_cast<float>(eps);
   TRY(model.tied_head, config.boolean_or("tie_word_embeddings", false));
   // transformers 5 writes "dtype", older ones "torch_dtype".

@@ -1,6 +1,7 @@
 #pragma once
 
-// Test code only: writes small safetensors files and folders, right ones and wrong ones.
+// Writes small safetensors files and folders, right ones and wrong ones. Test code only; no room
+// includes it.
 
 #include <gtest/gtest.h>
 
