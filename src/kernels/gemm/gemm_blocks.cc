@@ -1,0 +1,202 @@
+#include <algorithm>
+
+#include "kernels/gemm/gemm_body.h"
+
+namespace ashlar {
+namespace {
+
+// Bytes of x held in a core's first cache while weights pass, and of weights that pass again and
+// again from its second.
+constexpr int64_t kHeldBytes = int64_t{24} << 10;
+constexpr int64_t kPassingBytes = int64_t{256} << 10;
+// How far ahead of their use weights are fetched at least: more than a memory access lasts.
+constexpr int64_t kAheadBytes = int64_t{16} << 10;
+constexpr int64_t kMaxTaskRows = 256;
+constexpr int64_t kTasksPerThread = 8;
+constexpr int64_t kPackElements = 32768;  // of x per packing task
+
+int64_t block_of(int64_t width, int64_t max_block) {
+  const int64_t n_blocks = std::max<int64_t>(1, ceil_div(width, max_block));
+  return std::max(kPackUnit, round_up(ceil_div(width, n_blocks), kPackUnit));
+}
+
+int64_t blocks_of(const PackedRows& x) { return std::max<int64_t>(1, ceil_div(x.k, x.block)); }
+
+// What multiply() was asked for.
+struct Product {
+  const GemmBody& body;
+  const ConstView& w;
+  Span n, m;
+  const PackedRows& x;
+  float* out;
+  int64_t out_stride;
+};
+
+// Rows of x in equal tiles, none larger than the body's.
+struct Tiles {
+  int64_t n_rows, n_tiles;
+  Tiles(int64_t rows, int64_t most) : n_rows(rows), n_tiles(ceil_div(rows, most)) {}
+  int64_t begin(int64_t tile) const { return n_rows * tile / n_tiles; }
+};
+
+// What a tile should fetch while it works on the weights at `w`, of row n and block k_begin.
+void look_ahead(const Product& p, const Tiles& tiles, int64_t n, int64_t k_begin,
+                const std::byte* w, GemmTile& tile) {
+  const int64_t element_bytes = size_of(p.w.dtype);
+  const int64_t stride = p.w.stride(0) * element_bytes;
+  const bool once = tiles.n_tiles == 1;  // weights are read once, rows to their end
+  const int64_t group_bytes = kTileColumns * (once ? p.x.k : tile.k) * element_bytes;
+  const int64_t rows = kTileColumns * std::max<int64_t>(1, kAheadBytes / (group_bytes + 1));
+  const bool linear = once && stride == p.x.k * element_bytes;
+  tile.next_stride = linear ? 0 : stride;
+  if (n + rows + kTileColumns > p.n.end) {
+    tile.next = w;  // nothing: w is in the cache
+  } else {
+    tile.next = w + rows * stride + (linear ? k_begin * element_bytes * (kTileColumns - 1) : 0);
+  }
+}
+
+// kTileColumns weight rows from row n on, with some tiles of x, over one block of K.
+void walk(const Product& p, const Tiles& tiles, Span some, int64_t n, int64_t k_begin) {
+  const int64_t element_bytes = size_of(p.w.dtype);
+  const int64_t stride = p.w.stride(0) * element_bytes;
+  const std::byte* w = p.w.data + n * stride + k_begin * element_bytes;
+  const std::byte* x = p.x.block_at(k_begin) + p.m.begin * p.x.block_bytes();
+  GemmTile tile = {.x_stride = p.x.block_bytes(),
+                   .k = std::min(p.x.block, p.x.k - k_begin),
+                   .out_stride = p.out_stride,
+                   .add = k_begin > 0};
+  // Past the last weight row its copies are multiplied: columns of out that nobody reads.
+  for (int64_t i = 0; i < kTileColumns; ++i) tile.w[i] = w + std::min(i, p.n.end - 1 - n) * stride;
+  look_ahead(p, tiles, n, k_begin, w, tile);
+  for (int64_t i = some.begin; i < some.end; ++i) {
+    const int64_t begin = tiles.begin(i);
+    tile.x = x + begin * tile.x_stride;
+    tile.out = p.out + begin * p.out_stride + (n - p.n.begin);
+    p.body.tile[tiles.begin(i + 1) - begin](tile);
+  }
+}
+
+void pack_rows(const GemmBody& body, const PackedRows& packed, const ConstView& x, Pool& pool) {
+  const int64_t rows = std::max<int64_t>(1, kPackElements / std::max<int64_t>(1, packed.k));
+  pool.each(ceil_div(packed.n_rows, rows), [&](int64_t task, int) {
+    const int64_t end = std::min(packed.n_rows, (task + 1) * rows);
+    for (int64_t m = task * rows; m < end; ++m) {
+      pack_columns(body, packed, m, x.row<float>(m), {0, packed.k});
+    }
+  });
+}
+
+// y[m, n] of one task, from the sums of its product.
+void finish(const GemmParams& p, Span m, Span n, const float* sums, int64_t stride) {
+  for (int64_t row = m.begin; row < m.end; ++row, sums += stride) {
+    float* y = p.y.row<float>(row);
+    for (int64_t i = n.begin; i < n.end; ++i) {
+      const float value = sums[i - n.begin] + (p.bias ? p.bias[i] : 0.0f);
+      y[i] = p.accumulate ? y[i] + value : value;
+    }
+  }
+}
+
+template <Isa kIsa>
+void gemm(const GemmParams& p, Pool& pool) {
+  const int64_t n_rows = p.x.dim(0), n_columns = p.w.dim(0);
+  if (n_rows == 0 || n_columns == 0) return;
+  CHECK(static_cast<int64_t>(p.workspace.size()) >= gemm_workspace_bytes(n_rows, p.x.dim(1)),
+        "gemm workspace of {} bytes for {} rows of {}", p.workspace.size(), n_rows, p.x.dim(1));
+  const GemmBody body = gemm_body(kIsa, p.compute, p.w.dtype);
+  const PackedRows x(body, p.workspace.data(), n_rows, p.x.dim(1));
+  pack_rows(body, x, p.x, pool);
+  const TaskShape shape = task_shape(body, x, n_rows, n_columns, pool.size());
+  // Tasks that share weights follow each other: the second thread finds them in the last cache.
+  const int64_t row_tasks = ceil_div(n_rows, shape.rows);
+  pool.each(row_tasks * ceil_div(n_columns, shape.columns), [&](int64_t task, int) {
+    const int64_t m_begin = task % row_tasks * shape.rows;
+    const int64_t n_begin = task / row_tasks * shape.columns;
+    const Span m = {m_begin, std::min(n_rows, m_begin + shape.rows)};
+    const Span n = {n_begin, std::min(n_columns, n_begin + shape.columns)};
+    alignas(64) float out[kTaskOutputs];
+    multiply(body, p.w, n, x, m, out, shape.columns);
+    finish(p, m, n, out, shape.columns);
+  });
+}
+
+}  // namespace
+
+GemmBody gemm_body(Isa isa, DType compute, DType w) {
+  CHECK(compute == DType::f32 || (compute == DType::bf16 && w == DType::bf16),
+        "gemm computes in {} with weights of {}", name(compute), name(w));
+  if (isa == Isa::avx512_bf16 && compute == DType::bf16) return gemm_body_avx512bf16();
+  return gemm_body_highway(isa, compute, w);
+}
+
+PackedRows::PackedRows(const GemmBody& body, std::byte* memory, int64_t rows, int64_t width)
+    : data(memory),
+      n_rows(rows),
+      k(width),
+      block(block_of(width, kMaxBlock)),
+      element_bytes(size_of(body.packed)) {
+  CHECK(reinterpret_cast<uintptr_t>(memory) % 64 == 0, "packed rows at {}",
+        static_cast<void*>(memory));
+}
+
+int64_t PackedRows::bytes(int64_t rows, int64_t width) {
+  const int64_t block = block_of(width, kMaxBlock);
+  return std::max<int64_t>(1, ceil_div(width, block)) * block * rows * 4;
+}
+
+void pack_columns(const GemmBody& body, const PackedRows& packed, int64_t row, const float* values,
+                  Span columns) {
+  for (int64_t at = columns.begin; at < columns.end; at += kPackUnit) {
+    std::byte* to = packed.block_at(at / packed.block * packed.block) + row * packed.block_bytes() +
+                    at % packed.block * packed.element_bytes;
+    body.pack(values + (at - columns.begin), std::min(kPackUnit, columns.end - at), to);
+  }
+}
+
+void multiply(const GemmBody& body, const ConstView& w, Span n, const PackedRows& x, Span m,
+              float* out, int64_t out_stride) {
+  const Product p = {body, w, n, m, x, out, out_stride};
+  const Tiles tiles(m.end - m.begin, body.rows);
+  if (tiles.n_tiles == 1) {
+    // Memory is the limit: weight rows are read to their end before the next ones.
+    for (int64_t at = n.begin; at < n.end; at += kTileColumns) {
+      for (int64_t b = 0; b < blocks_of(x); ++b) walk(p, tiles, {0, 1}, at, b * x.block);
+    }
+    return;
+  }
+  // Many rows: a few tiles of x stay in the first cache while the weights, in the second, pass.
+  const int64_t held = std::max<int64_t>(1, kHeldBytes / (body.rows * x.block_bytes()));
+  for (int64_t b = 0; b < blocks_of(x); ++b) {
+    for (int64_t t = 0; t < tiles.n_tiles; t += held) {
+      const Span some = {t, std::min(tiles.n_tiles, t + held)};
+      for (int64_t at = n.begin; at < n.end; at += kTileColumns) {
+        walk(p, tiles, some, at, b * x.block);
+      }
+    }
+  }
+}
+
+TaskShape task_shape(const GemmBody& body, const PackedRows& x, int64_t n_rows, int64_t n_columns,
+                     int n_threads) {
+  const int64_t rows = ceil_div(n_rows, ceil_div(n_rows, kMaxTaskRows));
+  int64_t most = kTaskOutputs / rows;
+  if (n_rows > body.rows) most = std::min(most, kPassingBytes / x.block_bytes());
+  const int64_t wanted_tasks = std::max<int64_t>(1, kTasksPerThread * n_threads * rows / n_rows);
+  const int64_t columns = std::min(most, ceil_div(n_columns, wanted_tasks));
+  return {.rows = rows, .columns = std::max<int64_t>(1, columns / kTileColumns) * kTileColumns};
+}
+
+int64_t gemm_workspace_bytes(int64_t m, int64_t k) { return PackedRows::bytes(m, k); }
+
+GemmFn gemm_cpu(Isa isa) {
+  switch (isa) {
+    case Isa::baseline: return gemm<Isa::baseline>;
+    case Isa::avx2: return gemm<Isa::avx2>;
+    case Isa::avx512: return gemm<Isa::avx512>;
+    case Isa::avx512_bf16: return gemm<Isa::avx512_bf16>;
+  }
+  return gemm<Isa::baseline>;
+}
+
+}  // namespace ashlar
