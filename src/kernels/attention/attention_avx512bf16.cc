@@ -24,30 +24,56 @@ namespace ashlar {
 namespace {
 
 constexpr int64_t kPack = 8;  // dims of a row of q that lie together: a 128-bit lane
-constexpr int64_t kCacheLine = 64;
 
 ASHLAR_INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
 
+ASHLAR_INLINE __m128i round8(const float* from, __mmask8 mask) {
+  return reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(_mm256_maskz_loadu_ps(mask, from)));
+}
+
 // q: [quads][padded k / 8][4 rows][8 dims] bf16.
 ASHLAR_TARGET void pack(BlockWork& w) {
   const int64_t width = padded(w.k_dim);
-  for (int64_t r = 0; r < w.n_quads * kQuad; ++r) {
-    std::byte* to = w.q + (r / kQuad * kQuad * width + r % kQuad * kPack) * 2;
-    for (int64_t k = 0; k < width; k += kPack, to += kQuad * kPack * 2) {
+  for (int64_t quad = 0; quad < w.n_quads; ++quad) {
+    const float* const* rows = w.q_rows + quad * kQuad;
+    std::byte* to = w.q + quad * kQuad * width * 2;
+    for (int64_t k = 0; k < width; k += kPack, to += 64) {
       const int64_t left = w.k_dim - k;
       const auto mask =
           static_cast<__mmask8>(left >= kPack ? 0xFF : (1 << (left > 0 ? left : 0)) - 1);
-      const __m256 values = _mm256_maskz_loadu_ps(mask, w.q_rows[r] + k);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                       reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(values)));
+      __m512i four = _mm512_castsi128_si512(round8(rows[0] + k, mask));
+      four = _mm512_inserti32x4(four, round8(rows[1] + k, mask), 1);
+      four = _mm512_inserti32x4(four, round8(rows[2] + k, mask), 2);
+      four = _mm512_inserti32x4(four, round8(rows[3] + k, mask), 3);
+      _mm512_store_si512(to, four);
     }
   }
 }
 
-// v_tile: [pairs of tokens][padded v][2] bf16. K is used where it lies.
+// K is used where it lies, unless its width is no multiple of a pack: then k_tile holds rows that
+// end in zeros, [tokens][padded k] bf16.
+ASHLAR_INLINE const std::byte* k_row(const BlockWork& w, int64_t token) {
+  if (w.k_dim % kPack == 0) return w.tile->k[token];
+  return w.k_tile + token * padded(w.k_dim) * 2;
+}
+
+ASHLAR_TARGET void pad_k(BlockWork& w) {
+  const int64_t width = padded(w.k_dim);
+  for (int64_t i = w.tile->group_begin * kQuad; i < w.tile->group_end * kQuad; ++i) {
+    for (int64_t k = 0; k < width; k += 16) {
+      const int64_t left = w.k_dim - k;
+      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(w.k_tile + (i * width + k) * 2),
+                         _mm256_maskz_loadu_epi16(mask, w.tile->k[i] + k * 2));
+    }
+  }
+}
+
+// v_tile: [pairs of tokens][padded v][2] bf16.
 ASHLAR_TARGET void load(BlockWork& w) {
+  if (w.k_dim % kPack != 0) pad_k(w);
   alignas(64) uint16_t order[2][32];
   for (uint16_t i = 0; i < 16; ++i) {
     for (uint16_t half = 0; half < 2; ++half) {
@@ -85,19 +111,31 @@ ASHLAR_INLINE __m512 sum_partials(__m512 t0, __m512 t1, __m512 t2, __m512 t3) {
 
 // Scores of kQuads quads of rows against kGroups groups of tokens. A 128-bit piece of a K row is
 // broadcast to the four rows' lanes, so four partial sums per row fill a vector.
-template <int kQuads, int kGroups>
+//
+// kAhead spreads requests for the next tile's same tokens over the products, one line or two at a
+// time: the core can wait for a few dozen lines, and more at once would stall the loads.
+template <int kQuads, int kGroups, bool kAhead>
 ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
   constexpr int kTokens = kGroups * kQuad;
   const int64_t quad_bytes = kQuad * padded(w.k_dim) * 2;
   const std::byte* q = w.q + quad * quad_bytes;
   const std::byte* k[kTokens];
-  for (int t = 0; t < kTokens; ++t) k[t] = w.tile->k[group * kQuad + t];
+  for (int t = 0; t < kTokens; ++t) k[t] = k_row(w, group * kQuad + t);
+  const std::byte* const* next_k = w.next->k + group * kQuad;
+  const std::byte* const* next_v = w.next->v + group * kQuad;
   __m512 sums[kTokens][kQuads];
   for (int t = 0; t < kTokens; ++t) {
     for (int n = 0; n < kQuads; ++n) sums[t][n] = _mm512_setzero_ps();
   }
-  const int64_t whole = w.k_dim / kPack * kPack * 2;
-  for (int64_t at = 0; at < whole; at += kPack * 2, q += 64) {
+  for (int64_t at = 0; at < w.k_dim * 2; at += kPack * 2, q += 64) {
+    if constexpr (kAhead) {
+      // Four steps pass over one line of K; they serve the four tokens of a group in turn.
+      const int64_t line = at / 64 * 64, token = at / 16 % kQuad;
+      for (int g = 0; g < kGroups; ++g) {
+        __builtin_prefetch(next_k[g * kQuad + token] + line, 0, 3);
+        if (line < w.v_dim * 2) __builtin_prefetch(next_v[g * kQuad + token] + line, 0, 3);
+      }
+    }
     __m512i qs[kQuads];
     for (int n = 0; n < kQuads; ++n) qs[n] = _mm512_load_si512(q + n * quad_bytes);
     for (int t = 0; t < kTokens; ++t) {
@@ -106,59 +144,35 @@ ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
       for (int n = 0; n < kQuads; ++n) sums[t][n] = dot(sums[t][n], ks, qs[n]);
     }
   }
-  if (whole < w.k_dim * 2) {
-    const auto mask = static_cast<__mmask8>((1 << (w.k_dim % kPack)) - 1);
-    for (int t = 0; t < kTokens; ++t) {
-      const __m512i ks = _mm512_broadcast_i32x4(_mm_maskz_loadu_epi16(mask, k[t] + whole));
-      for (int n = 0; n < kQuads; ++n) {
-        sums[t][n] = dot(sums[t][n], ks, _mm512_load_si512(q + n * quad_bytes));
-      }
-    }
-  }
   for (int g = 0; g < kGroups; ++g) {
-    const __m512(*s)[kQuads] = sums + g * kQuad;
     for (int n = 0; n < kQuads; ++n) {
       _mm512_store_ps(w.scores + ((quad + n) * kTileGroups + group + g) * kCell,
-                      sum_partials(s[0][n], s[1][n], s[2][n], s[3][n]));
+                      sum_partials(sums[g * kQuad][n], sums[g * kQuad + 1][n],
+                                   sums[g * kQuad + 2][n], sums[g * kQuad + 3][n]));
     }
   }
 }
 
-// Asks memory for the next tile's tokens of these groups while this one's are multiplied.
-inline void prefetch_next(const BlockWork& w, int64_t group, int64_t end) {
-  if (!w.next) return;
-  const int64_t k_bytes = w.k_dim * 2, v_bytes = w.v_dim * 2;
-  if (group < w.next->group_begin) group = w.next->group_begin;
-  if (end > w.next->group_end) end = w.next->group_end;
-  for (int64_t i = group * kQuad; i < end * kQuad; ++i) {
-    for (int64_t at = 0; at < k_bytes; at += kCacheLine) {
-      __builtin_prefetch(w.next->k[i] + at, 0, 2);
-    }
-    for (int64_t at = 0; at < v_bytes; at += kCacheLine) {
-      __builtin_prefetch(w.next->v[i] + at, 0, 2);
-    }
-  }
-}
-
-template <int kQuads, int kGroups>
+template <int kQuads, int kGroups, bool kAhead>
 ASHLAR_TARGET void score_quads(const BlockWork& w, int64_t quad) {
   int64_t group = w.tile->group_begin;
   for (; group + kGroups <= w.tile->group_end; group += kGroups) {
-    if (quad == 0) prefetch_next(w, group, group + kGroups);
-    score<kQuads, kGroups>(w, quad, group);
+    score<kQuads, kGroups, kAhead>(w, quad, group);
   }
-  for (; group < w.tile->group_end; ++group) {
-    if (quad == 0) prefetch_next(w, group, group + 1);
-    score<kQuads, 1>(w, quad, group);
-  }
+  for (; group < w.tile->group_end; ++group) score<kQuads, 1, kAhead>(w, quad, group);
 }
 
 ASHLAR_TARGET void scores(BlockWork& w) {
-  int64_t quad = 0;
-  for (; quad + 4 <= w.n_quads; quad += 4) score_quads<4, 1>(w, quad);
-  if (w.n_quads - quad == 3) score_quads<3, 1>(w, quad);
-  if (w.n_quads - quad == 2) score_quads<2, 2>(w, quad);
-  if (w.n_quads - quad == 1) score_quads<1, 2>(w, quad);
+  // The first pass over the tile asks for the next one.
+  if (w.n_quads >= 4) score_quads<4, 1, true>(w, 0);
+  if (w.n_quads == 3) score_quads<3, 1, true>(w, 0);
+  if (w.n_quads == 2) score_quads<2, 2, true>(w, 0);
+  if (w.n_quads == 1) score_quads<1, 2, true>(w, 0);
+  int64_t quad = 4;
+  for (; quad + 4 <= w.n_quads; quad += 4) score_quads<4, 1, false>(w, quad);
+  if (w.n_quads - quad == 3) score_quads<3, 1, false>(w, quad);
+  if (w.n_quads - quad == 2) score_quads<2, 2, false>(w, quad);
+  if (w.n_quads - quad == 1) score_quads<1, 2, false>(w, quad);
 }
 
 // p: [quads][kTileGroups][4 rows][4 tokens] bf16, rounded from the probabilities.

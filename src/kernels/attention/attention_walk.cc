@@ -80,8 +80,8 @@ void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte
   const int32_t end = std::min(block.kv_end, tile.position + kKvTile) - tile.position;
   tile.group_begin = begin / kQuad;
   tile.group_end = (end + kQuad - 1) / kQuad;
-  for (int32_t i = tile.group_begin * kQuad; i < begin; ++i) tile.k[i] = tile.v[i] = zeros;
-  for (int32_t i = end; i < tile.group_end * kQuad; ++i) tile.k[i] = tile.v[i] = zeros;
+  for (int32_t i = 0; i < begin; ++i) tile.k[i] = tile.v[i] = zeros;
+  for (int32_t i = end; i < kKvTile; ++i) tile.k[i] = tile.v[i] = zeros;
   const int64_t k_bytes = kv.k_dim * size_of(kv.dtype);
   const int64_t v_bytes = kv.v_dim * size_of(kv.dtype);
   for (int32_t i = begin; i < end;) {
@@ -99,16 +99,6 @@ void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte
       visible(shape, seq, block.token_begin).end < tile.position + tile.group_end * kQuad;
 }
 
-// Asks for a task's first tile at once; later tiles are asked for by the bodies, one ahead.
-void prefetch(const Tile& tile, const PagedView& kv) {
-  const int64_t k_bytes = kv.k_dim * size_of(kv.dtype);
-  const int64_t v_bytes = kv.v_dim * size_of(kv.dtype);
-  for (int32_t i = tile.group_begin * kQuad; i < tile.group_end * kQuad; ++i) {
-    for (int64_t at = 0; at < k_bytes; at += kCacheLine) __builtin_prefetch(tile.k[i] + at, 0, 2);
-    for (int64_t at = 0; at < v_bytes; at += kCacheLine) __builtin_prefetch(tile.v[i] + at, 0, 2);
-  }
-}
-
 void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
   const AttnBlock& block = run.plan.blocks[static_cast<size_t>(task.block)];
   const bool alone = block.state_offset < 0;
@@ -121,7 +111,10 @@ void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
   const int32_t end = (std::min(block.kv_end, task.split_end * kKvSplit) + kKvTile - 1) / kKvTile;
   Tile tiles[2];
   find(run, block, first, work.zeros, tiles[first % 2]);
-  prefetch(tiles[first % 2], run.params.kv);
+  // The first tile at once; later ones are asked for by the bodies, one ahead.
+  const Tile& start = tiles[first % 2];
+  const int64_t element = size_of(work.dtype);
+  prefetch(start, start.group_begin, start.group_end, work.k_dim * element, work.v_dim * element);
   run.body.pack(work);
   constexpr int32_t kTilesPerSplit = kKvSplit / kKvTile;
   for (int32_t index = first; index < end; ++index) {
@@ -132,8 +125,8 @@ void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
       reset(work.state, work.n_quads, work.v_dim);
     }
     work.tile = &tiles[index % 2];
-    work.next = index + 1 < end ? &tiles[(index + 1) % 2] : nullptr;
-    if (work.next) find(run, block, index + 1, work.zeros, tiles[(index + 1) % 2]);
+    work.next = index + 1 < end ? &tiles[(index + 1) % 2] : work.tile;
+    if (index + 1 < end) find(run, block, index + 1, work.zeros, tiles[(index + 1) % 2]);
     run.body.load(work);
     run.body.scores(work);
     run.body.softmax(work);

@@ -62,6 +62,17 @@ struct Tile {
   bool masked = false;    // some row does not see all of them
 };
 
+// Asks memory for a tile's groups [begin, end) of tokens. Always inlined: to g++ a function that only
+// prefetches has no effect, and its calls are dropped.
+__attribute__((always_inline)) inline void prefetch(const Tile& tile, int64_t begin, int64_t end,
+                                                    int64_t k_bytes, int64_t v_bytes) {
+  constexpr int64_t kCacheLine = 64;
+  for (int64_t i = begin * kQuad; i < end * kQuad; ++i) {
+    for (int64_t at = 0; at < k_bytes; at += kCacheLine) __builtin_prefetch(tile.k[i] + at, 0, 3);
+    for (int64_t at = 0; at < v_bytes; at += kCacheLine) __builtin_prefetch(tile.v[i] + at, 0, 3);
+  }
+}
+
 // One block's walk: what the bodies read and write. All memory is one worker's scratch.
 struct BlockWork {
   int32_t k_dim = 0;
@@ -88,7 +99,7 @@ struct BlockWork {
   const std::byte* zeros = nullptr;
 
   const Tile* tile = nullptr;
-  const Tile* next = nullptr;  // the tile after it, to prefetch; nullable
+  const Tile* next = nullptr;  // the tile after it, to prefetch; the same when it is the last
   State state;                 // of the split at hand
 };
 
