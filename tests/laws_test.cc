@@ -8,12 +8,13 @@ namespace ashlar {
 namespace {
 
 constexpr const char* kModel = "zoo/mimo-tiny";
+constexpr int32_t kGenerated = 12;
 
 ModelFlags flags(int32_t chunk, int32_t block_size) {
   return {.model = kModel, .block_size = block_size, .max_step_tokens = chunk};
 }
 
-// Sixteen prompts of many lengths, real text first.
+// Sixteen prompts of many lengths: conversations first, then random tokens.
 std::vector<Request> requests() {
   const Json json = read_test_json("tests/goldens/models/mimo-tiny.golden.json");
   std::vector<Request> list;
@@ -23,14 +24,14 @@ std::vector<Request> requests() {
   }
   while (list.size() < 16) {
     Request request;
-    for (size_t i = 0; i < 1 + 13 * list.size(); ++i) {
+    for (size_t i = 0; i < 1 + 9 * list.size(); ++i) {
       state = state * 6364136223846793005u + 1442695040888963407u;
       request.tokens.push_back(static_cast<int32_t>((state >> 33) % 1200));
     }
     list.push_back(std::move(request));
   }
   for (size_t i = 0; i < list.size(); ++i) {
-    list[i].max_tokens = 24;
+    list[i].max_tokens = kGenerated;
     list[i].want_prompt_nll = i % 3 == 0;
     list[i].want_last_logits = true;
     if (i % 2 == 1)
@@ -58,7 +59,7 @@ void expect_same(const std::vector<Outcome>& outcomes) {
   ASSERT_EQ(outcomes.size(), alone().size());
   for (size_t i = 0; i < outcomes.size(); ++i) {
     EXPECT_EQ(outcomes[i].error, "");
-    EXPECT_EQ(outcomes[i].tokens.size(), 24u);
+    EXPECT_EQ(outcomes[i].tokens.size(), size_t{kGenerated});
     EXPECT_TRUE(outcomes[i].same(alone()[i])) << "request " << i;
   }
 }
@@ -99,7 +100,7 @@ TEST(Laws, GarbageBetweenPagesIsNeverRead) {
 
 TEST(Laws, PreemptedIsStraight) {
   ModelFlags small = flags(64, 16);
-  small.memory = "3MiB";
+  small.memory = "1MiB";
   Session session = open_checkpoint(small);
   session.engine->poison_freed_pages(true);
   expect_same(run_all(*session.engine, requests()));

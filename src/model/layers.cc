@@ -79,10 +79,10 @@ void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const LayerW
   const View x = step.scratch.normed(n);
   const View gate = step.scratch.gate(n, spec.intermediate);
   const View up = step.scratch.up(n, spec.intermediate);
-  step.multiply(x, weights.gate, {}, gate);
-  step.multiply(x, weights.up, {}, up);
+  step.multiply(x, weights.gate, weights.gate_bias, gate);
+  step.multiply(x, weights.up, weights.up_bias, up);
   step.ops.silu_mul({.gate = gate, .up = up, .y = gate}, step.pool);
-  step.multiply(gate, weights.down, {}, step.scratch.hidden(n), /*accumulate=*/true);
+  step.multiply(gate, weights.down, weights.down_bias, step.scratch.hidden(n), /*accumulate=*/true);
 }
 
 void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const LayerWeights& weights,

@@ -11,6 +11,11 @@ const Json* ConfigReader::find(std::string_view key) const {
   return value != nullptr && !value->is_null() ? value : nullptr;
 }
 
+bool ConfigReader::is_null(std::string_view key) const {
+  const Json* value = object_->find(key);
+  return value != nullptr && value->is_null();
+}
+
 bool ConfigReader::has(std::string_view key) const { return find(key) != nullptr; }
 
 std::string ConfigReader::shown(std::string_view key) const {
@@ -113,11 +118,6 @@ Status ConfigReader::require_text(std::string_view key, std::string_view absent_
   for (const std::string_view item : accepted)
     list += fmt::format("{}\"{}\"", list.empty() ? "" : ", ", item);
   return refuse(key, "supported: " + list);
-}
-
-Status ConfigReader::require_false(std::string_view key) const {
-  TRY(const bool value, boolean_or(key, false));
-  return value ? Status(refuse(key, "not supported yet")) : Status();
 }
 
 }  // namespace ashlar

@@ -20,6 +20,7 @@ class ConfigReader {
 
   // Present and not null. transformers writes null for "not set".
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;
   const Json* find(std::string_view key) const;
 
   // A size or count in [low, high].
@@ -39,7 +40,6 @@ class ConfigReader {
   // Refuses a value outside the list; absent and null count as `absent_is`.
   Status require_text(std::string_view key, std::string_view absent_is,
                       std::initializer_list<std::string_view> accepted) const;
-  Status require_false(std::string_view key) const;
 
   // "config.json: KEY = VALUE: ..." for a value that is understood but not built, or makes no
   // sense.

@@ -229,7 +229,6 @@ TEST(Families, UnsupportedValuesAreNamed) {
     const char* expected;
   } kCases[] = {
       {kLlama, "hidden_act", "gelu", "hidden_act = \"gelu\": supported: \"silu\""},
-      {kLlama, "mlp_bias", true, "mlp_bias = true: not supported yet"},
       {kLlama, "torch_dtype", "int8", "\"int8\": known are float32"},
       {kLlama, "rope_scaling", Json::Object{{"rope_type", "dynamic"}, {"factor", 2}},
        "rope_type = \"dynamic\": supported: \"default\", \"linear\", \"llama3\", \"yarn\""},

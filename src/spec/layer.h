@@ -40,6 +40,7 @@ struct AttentionSpec {
 
 struct DenseMlp {
   int32_t intermediate = 0;
+  bool bias = false;  // on gate, up and down
 };
 
 enum class ExpertScore : uint8_t { sigmoid, softmax };

@@ -69,10 +69,16 @@ void mlp_rows(const LayerSpec& layer, int64_t hidden, const std::string& prefix,
     rows->gate = matrix(prefix + "gate_proj.weight", dense->intermediate, hidden);
     rows->up = matrix(prefix + "up_proj.weight", dense->intermediate, hidden);
     rows->down = matrix(prefix + "down_proj.weight", hidden, dense->intermediate);
+    if (dense->bias) {
+      rows->gate_bias = vector(prefix + "gate_proj.bias", dense->intermediate, 0);
+      rows->up_bias = vector(prefix + "up_proj.bias", dense->intermediate, 0);
+      rows->down_bias = vector(prefix + "down_proj.bias", hidden, 0);
+    }
     return;
   }
   const auto& moe = std::get<MoeMlp>(layer.mlp);
   rows->router = matrix(prefix + "gate.weight", moe.n_experts, hidden);
+  rows->router.form = WeightForm::exact;
   if (moe.correction_bias) {
     rows->correction_bias = vector(prefix + "gate.e_score_correction_bias", moe.n_experts, 0);
   }

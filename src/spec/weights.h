@@ -21,6 +21,7 @@ struct WeightSource {
 
 enum class WeightForm : uint8_t {
   matrix,  // used as stored (or converted to the compute type)
+  exact,   // a matrix used as stored whatever the compute type
   vector,  // small, widened to f32 at load
 };
 
@@ -41,13 +42,14 @@ struct ExpertTree {
 template <class T>
 struct LayerTree {
   T attention_norm;  // [H]
-  T q, k, v,
-      o;  // [heads * k_dim, H], [kv_heads * k_dim, H], [kv_heads * v_dim, H], [H, heads * v_dim]
+  T q, k, v;         // [heads * k_dim, H], [kv_heads * k_dim, H], [kv_heads * v_dim, H]
+  T o;               // [H, heads * v_dim]
   T q_bias, k_bias, v_bias, o_bias;
-  T q_norm, k_norm;           // [k_dim]
-  T sinks;                    // [heads]
-  T mlp_norm;                 // [H]
-  T gate, up, down;           // dense MLP
+  T q_norm, k_norm;  // [k_dim]
+  T sinks;           // [heads]
+  T mlp_norm;        // [H]
+  T gate, up, down;  // dense MLP: [I, H], [I, H], [H, I]
+  T gate_bias, up_bias, down_bias;
   T router, correction_bias;  // [E, H], [E]
   std::vector<ExpertTree<T>> experts;
 };
@@ -88,6 +90,9 @@ void zip_weights(const WeightTree<A>& from, WeightTree<B>* to, Fn&& fn) {
                                          {&a.gate, &b.gate},
                                          {&a.up, &b.up},
                                          {&a.down, &b.down},
+                                         {&a.gate_bias, &b.gate_bias},
+                                         {&a.up_bias, &b.up_bias},
+                                         {&a.down_bias, &b.down_bias},
                                          {&a.router, &b.router},
                                          {&a.correction_bias, &b.correction_bias}}) {
       fn(*source, *target);

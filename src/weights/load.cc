@@ -126,8 +126,9 @@ class Matching {
     CHECK(source.first_element + placement.elements <= source.tensor_shape.elements(),
           "row of {} takes {} elements from {} of {}", source.tensor, placement.elements,
           source.first_element, source.tensor_shape.text());
-    const DType wanted =
-        row.form == WeightForm::vector ? DType::f32 : matrix_dtype_.value_or(stored);
+    const DType wanted = row.form == WeightForm::vector   ? DType::f32
+                         : row.form == WeightForm::matrix ? matrix_dtype_.value_or(stored)
+                                                          : stored;
     *view = ConstView(placement.source, wanted, row.shape);
     const bool aligned =
         reinterpret_cast<uintptr_t>(placement.source) % static_cast<size_t>(size_of(stored)) == 0;

@@ -126,9 +126,10 @@ Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_k
 
 Result<DenseMlp> read_dense_mlp(const ConfigReader& config) {
   TRY_STATUS(config.require_text("hidden_act", "silu", {"silu"}));
-  TRY_STATUS(config.require_false("mlp_bias"));
-  TRY(const int32_t intermediate, config.integer("intermediate_size", 1, 1 << 24));
-  return DenseMlp{intermediate};
+  DenseMlp mlp;
+  TRY(mlp.intermediate, config.integer("intermediate_size", 1, 1 << 24));
+  TRY(mlp.bias, config.boolean_or("mlp_bias", false));
+  return mlp;
 }
 
 }  // namespace ashlar

@@ -77,7 +77,9 @@ Result<AttentionSpec> read_attention(const ConfigReader& config, bool windowed) 
   TRY(full.kv_heads, config.integer("num_key_value_heads", 1, 4096));
   TRY(full.k_dim, config.integer_or("head_dim", 192, 1, 4096));
   TRY(full.v_dim, config.integer_or("v_head_dim", 128, 1, 4096));
-  TRY(const double value_scale, config.number_or("attention_value_scale", 1.0));
+  // null says that values are not scaled; absent is the family's default.
+  const double default_scale = config.is_null("attention_value_scale") ? 1.0 : 0.707;
+  TRY(const double value_scale, config.number_or("attention_value_scale", default_scale));
   full.value_scale = static_cast<float>(value_scale);
   TRY(full.qkv_bias, config.boolean_or("attention_bias", false));
   TRY(full.sinks, config.boolean_or("add_full_attention_sink_bias", false));
