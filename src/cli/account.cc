@@ -1,7 +1,5 @@
 #include "cli/account.h"
 
-#include <set>
-
 namespace ashlar {
 namespace {
 
@@ -27,22 +25,20 @@ Json describe_kernels(const Engine& engine) {
   const Model& model = engine.model();
   const DType compute = model.options().compute;
   Json::Array rows;
+  const auto add = [&](std::string work, int64_t n_layers, DType stored) {
+    rows.push_back(Json::Object{{"work", std::move(work)},
+                                {"layers", n_layers},
+                                {"kernel", body_name(model.ops(), compute, stored)}});
+  };
   for (const CacheGroup& group : engine.cache().groups()) {
-    const DType products = group.dtype == DType::bf16 ? compute : DType::f32;
-    rows.push_back(
-        Json::Object{{"work", fmt::format("{} attention", name(group.kind))},
-                     {"layers", group.n_layers()},
-                     {"kernel", attention_kernel_name(model.ops().isa, products, group.dtype)}});
+    add(fmt::format("{} attention", name(group.kind)), group.n_layers(), group.dtype);
   }
   int64_t n_moe = 0;
-  for (const LayerSpec& layer : model.spec().layers)
+  for (const LayerSpec& layer : model.spec().layers) {
     n_moe += std::holds_alternative<MoeMlp>(layer.mlp);
-  const std::string gemm = gemm_kernel_name(model.ops().isa, compute, model.matrix_dtype());
-  rows.push_back(Json::Object{{"work", "projections"},
-                              {"layers", static_cast<int64_t>(model.spec().layers.size())},
-                              {"kernel", gemm}});
-  if (n_moe > 0)
-    rows.push_back(Json::Object{{"work", "experts"}, {"layers", n_moe}, {"kernel", gemm}});
+  }
+  add("projections", static_cast<int64_t>(model.spec().layers.size()), model.matrix_dtype());
+  if (n_moe > 0) add("experts", n_moe, model.matrix_dtype());
   return rows;
 }
 

@@ -26,4 +26,10 @@ Ops reference_ops() {
           .attention = attention_ref};
 }
 
+std::string body_name(const Ops& ops, DType compute, DType stored) {
+  const bool dots = compute == DType::bf16 && stored == DType::bf16;
+  const Isa isa = ops.isa == Isa::avx512_bf16 && !dots ? Isa::avx512 : ops.isa;
+  return fmt::format("{} {}", ops.backend, name(isa));
+}
+
 }  // namespace ashlar

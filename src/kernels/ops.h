@@ -3,6 +3,8 @@
 // The operations table: what a model calls, one row per op. A backend fills it by name; the
 // reference table is a backend too, so whole models can be run against it.
 
+#include <string>
+
 #include "kernels/act/silu_mul.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embed/embed.h"
@@ -30,5 +32,10 @@ struct Ops {
 // REQUIRES that this machine runs `isa`.
 Ops cpu_ops(Isa isa);
 Ops reference_ops();
+
+// Which body multiplies when `stored` matrices or pages are computed as `compute`: "cpu
+// avx512_bf16", or the float body of the nearest lesser set. The same rule for matrix products,
+// experts and attention.
+std::string body_name(const Ops& ops, DType compute, DType stored);
 
 }  // namespace ashlar
