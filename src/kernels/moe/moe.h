@@ -7,6 +7,7 @@
 //   choice = s + correction_bias; with n_group > 1 only the topk_group groups with the largest sum
 //   of their two best choices stay; the top_k largest choices are picked (ties: the lower expert)
 //   weight = s[picked], divided by (their sum + 1e-20) if normalize, times scaling
+//   A NaN score is chosen after every number; its weight stays NaN.
 // experts: y[t] += sum over the picked experts, in the order of ids, of weight * down(silu(gate x)
 // * (up x))
 //
@@ -22,15 +23,17 @@
 
 namespace ashlar {
 
+constexpr int64_t kMaxExperts = 1024;
+
 enum class RouterScore : uint8_t { sigmoid, softmax };
 
 struct RouteParams {
-  ConstView logits;                        // [T, E] f32
+  ConstView logits;                        // [T, E] f32, E <= kMaxExperts
   const float* correction_bias = nullptr;  // [E], nullable
   RouterScore score = RouterScore::sigmoid;
   int32_t top_k = 1;
   int32_t n_group = 1;
-  int32_t topk_group = 1;
+  int32_t topk_group = 1;  // REQUIRES topk_group groups to hold top_k experts
   bool normalize = true;
   float scaling = 1.0f;
   View ids;      // [T, top_k] i32, ascending within a token
@@ -54,7 +57,7 @@ struct ExpertsParams {
   std::span<const ExpertWeights> experts;
   View y;  // [T, H] f32, added to
   DType compute = DType::bf16;
-  std::span<std::byte> workspace;  // at least experts_workspace_bytes(...)
+  std::span<std::byte> workspace;  // at least experts_workspace_bytes(...), 64-byte aligned
 };
 
 using ExpertsFn = void (*)(const ExpertsParams&, Pool&);
