@@ -62,7 +62,12 @@ Status Interpreter::bind_extras(const Macro& macro, const Args& args, Scope* sco
   const auto parameter = [&](std::string_view name) {
     return std::find(macro.parameters.begin(), macro.parameters.end(), name);
   };
-  if (macro.uses_caller && parameter("caller") == macro.parameters.end()) {
+  const auto takes = [&](bool uses, std::string_view name) {
+    return uses && parameter(name) == macro.parameters.end();
+  };
+  const bool takes_kwargs = takes(macro.uses_kwargs, "kwargs");
+  const bool takes_varargs = takes(macro.uses_varargs, "varargs");
+  if (takes(macro.uses_caller, "caller")) {
     scope->set("caller", Value::undefined(Absence::hint, "no caller is defined"));
   }
   std::vector<std::pair<Value, Value>> extra;
@@ -74,16 +79,16 @@ Status Interpreter::bind_extras(const Macro& macro, const Args& args, Scope* sco
     if (taken) continue;
     if (name == "caller" && macro.uses_caller) {
       scope->set("caller", value);
-    } else if (macro.uses_kwargs) {
+    } else if (takes_kwargs) {
       extra.emplace_back(Value::string(name), value);
     } else {
       return invalid("the macro \"{}\" takes no argument \"{}\"", macro.name, excerpt(name));
     }
   }
-  if (macro.uses_kwargs) scope->set("kwargs", heap_.dict(std::move(extra)));
+  if (takes_kwargs) scope->set("kwargs", heap_.dict(std::move(extra)));
   std::vector<Value> rest;
   for (size_t i = n; i < args.positional.size(); ++i) rest.push_back(args.positional[i]);
-  if (macro.uses_varargs) {
+  if (takes_varargs) {
     scope->set("varargs", heap_.tuple(std::move(rest)));
   } else if (!rest.empty()) {
     return invalid("the macro \"{}\" takes at most {} arguments, got {}", macro.name, n,

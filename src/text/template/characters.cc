@@ -66,7 +66,7 @@ std::vector<std::string_view> split_at_spaces(std::string_view text, int64_t lim
   text = strip(text, std::nullopt, true, false);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.push_back(strip(text, std::nullopt, false, true));
+      parts.push_back(text);
       break;
     }
     size_t end = 0;
@@ -86,7 +86,7 @@ std::vector<std::string_view> rsplit_at_spaces(std::string_view text, int64_t li
   text = strip(text, std::nullopt, false, true);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.push_back(strip(text, std::nullopt, true, false));
+      parts.push_back(text);
       break;
     }
     size_t begin = text.size();

@@ -115,9 +115,7 @@ Result<Value> Interpreter::variable(std::string_view name, const Scope* scope) {
       return Value::of(heap_.callable({.name = row.name, .native = row.call}));
     }
   }
-  for (const std::string_view unbuilt : {"lipsum", "cycler", "joiner"}) {
-    if (name == unbuilt) return unsupported("the function \"{}\" is not supported", name);
-  }
+  if (name == "lipsum") return unsupported("the function \"lipsum\" is not supported");
   return Value::undefined(Absence::name, name);
 }
 

@@ -83,6 +83,63 @@ Result<Value> raise_exception(Interpreter& run, const Value&, const Args& args) 
   return Error{Code::invalid, std::string(text.as_string())};
 }
 
+// joiner(","): "" when first called, "," from then on. Its memory is a namespace.
+Result<Value> joiner_call(Interpreter&, const Value& self, const Args& args) {
+  TRY_STATUS(no_arguments(args, "joiner"));
+  return std::exchange(self.as_space()->members[0].second, self.as_space()->members[1].second);
+}
+
+Result<Value> joiner(Interpreter& run, const Value&, const Args& args) {
+  TRY(const auto p, bind<1>(args, "joiner", {"sep"}));
+  Space* const memory = run.heap().space();
+  memory->members = {{"next", Value::string("")},
+                     {"sep", p[0].is_missing() ? Value::string(", ") : p[0]}};
+  return Value::of(
+      run.heap().callable({.name = "joiner", .native = joiner_call, .self = Value::of(memory)}));
+}
+
+// cycler(a, b): an object with next(), reset() and current. Its state is in a namespace of its own,
+// which the template cannot reach: the items, the position, the object.
+void set_position(Space& state, int64_t position) {
+  const auto& items = state.members[0].second.as_sequence()->items;
+  state.members[1].second = Value::integer(position);
+  Space& object = *state.members[2].second.as_space();
+  object.members[0].second = items[static_cast<size_t>(position) % items.size()];
+}
+
+Result<Value> cycler_next(Interpreter&, const Value& self, const Args& args) {
+  TRY_STATUS(no_arguments(args, "next"));
+  Space& state = *self.as_space();
+  const Value current = state.members[2].second.as_space()->members[0].second;
+  set_position(state, state.members[1].second.as_int() + 1);
+  return current;
+}
+
+Result<Value> cycler_reset(Interpreter&, const Value& self, const Args& args) {
+  TRY_STATUS(no_arguments(args, "reset"));
+  set_position(*self.as_space(), 0);
+  return Value::none();
+}
+
+Result<Value> cycler(Interpreter& run, const Value&, const Args& args) {
+  if (args.positional.empty() || !args.keyword.empty()) {
+    return invalid("cycler needs the items to cycle through");
+  }
+  Heap& heap = run.heap();
+  Space* const state = heap.space();
+  Space* const object = heap.space();
+  const auto method = [&](std::string_view name, Native native) {
+    return Value::of(heap.callable({.name = name, .native = native, .self = Value::of(state)}));
+  };
+  state->members = {{"items", heap.tuple(args.positional)},
+                    {"position", Value::integer(0)},
+                    {"object", Value::of(object)}};
+  object->members = {{"current", args.positional[0]},
+                     {"next", method("next", cycler_next)},
+                     {"reset", method("reset", cycler_reset)}};
+  return Value::of(object);
+}
+
 // Python's date formats for a local time without a zone.
 Result<Value> strftime_now(Interpreter& run, const Value&, const Args& args) {
   TRY(const auto p, bind<1>(args, "strftime_now", {"format"}, 1));
@@ -112,7 +169,9 @@ Result<Value> strftime_now(Interpreter& run, const Value&, const Args& args) {
   return run.heap().text(out);
 }
 
-constexpr std::array<NativeRow, 5> kGlobals = {{{"dict", dict},
+constexpr std::array<NativeRow, 7> kGlobals = {{{"cycler", cycler},
+                                                {"dict", dict},
+                                                {"joiner", joiner},
                                                 {"namespace", make_namespace},
                                                 {"raise_exception", raise_exception},
                                                 {"range", range},

@@ -44,6 +44,9 @@ class Lexer {
 
  private:
   Error fail(std::string_view what) const { return invalid("line {}: {}", line_, what); }
+  Error at_line(const Error& failure) const {
+    return Error{failure.code, fmt::format("line {}: {}", line_, failure.text)};
+  }
 
   void emit(TokenKind kind, std::string_view text) {
     tokens_.push_back({.kind = kind, .line = line_, .text = std::string(text)});
@@ -272,7 +275,7 @@ class Lexer {
     while (end < in_.size() && in_[end] != quote) end += in_[end] == '\\' ? 2 : 1;
     if (end >= in_.size()) return fail("a string without its closing quote");
     Result<std::string> text = unescape_string(in_.substr(at_ + 1, end - at_ - 1));
-    if (!text) return fail(text.error().text);
+    if (!text) return at_line(text.error());
     emit(TokenKind::string, *text);
     advance(end + 1 - at_);
     return {};
@@ -282,7 +285,7 @@ class Lexer {
     const bool after_dot = at_ > 0 && in_[at_ - 1] == '.';
     size_t length = 0;
     Result<Literal> value = parse_number_literal(in_.substr(at_), !after_dot, &length);
-    if (!value) return fail(value.error().text);
+    if (!value) return at_line(value.error());
     emit(TokenKind::number, in_.substr(at_, length));
     tokens_.back().number = *std::move(value);
     advance(length);

@@ -100,6 +100,18 @@ Value bound(Heap& heap, const Value& self, std::span<const NativeRow> table,
   return Value();
 }
 
+Value macro_attribute(Heap& heap, const Value& self, std::string_view name) {
+  const Macro& macro = *self.as_callable()->macro;
+  if (name == "name") return Value::string(macro.name);
+  if (name == "caller") return Value::boolean(macro.uses_caller);
+  if (name == "catch_kwargs") return Value::boolean(macro.uses_kwargs);
+  if (name == "catch_varargs") return Value::boolean(macro.uses_varargs);
+  if (name != "arguments") return Value::undefined(Absence::attribute, name, "Macro");
+  std::vector<Value> names;
+  for (const std::string& parameter : macro.parameters) names.push_back(Value::string(parameter));
+  return heap.list(std::move(names));
+}
+
 Value forbidden(const Value& self, std::string_view name) {
   return Value::undefined(Absence::unsafe, name, self.type_name());
 }
@@ -140,6 +152,9 @@ Result<Value> method(Heap& heap, const Value& value, std::string_view name) {
       for (const auto& [member, held] : value.as_space()->members) {
         if (member == name) return held;
       }
+      break;
+    case Kind::callable:
+      if (value.as_callable()->macro != nullptr) return macro_attribute(heap, value, name);
       break;
     default: break;
   }

@@ -155,8 +155,13 @@ Result<Value> groupby_filter(Interpreter& run, const Value& value, const Args& a
   return run.heap().list(std::move(groups));
 }
 
+// Of map, select and reject: what is not true is empty, none too.
+Result<Sequence*> iterate_if_true(Interpreter& run, const Value& value) {
+  return iterate(run.heap(), is_true(value) ? value : Value());
+}
+
 Result<Value> map_filter(Interpreter& run, const Value& value, const Args& args) {
-  TRY(const Sequence* items, iterate(run.heap(), value));
+  TRY(const Sequence* items, iterate_if_true(run, value));
   std::vector<Value> out;
   if (args.positional.empty()) {
     TRY(const auto p, bind<2>(args, "map", {"attribute", "default"}, 1));
@@ -191,7 +196,7 @@ Result<Value> choose(Interpreter& run, const Value& value, const Args& args) {
                            args.positional.end());
     rest.keyword = args.keyword;
   }
-  TRY(const Sequence* items, iterate(run.heap(), value));
+  TRY(const Sequence* items, iterate_if_true(run, value));
   std::vector<Value> out;
   for (const Value& item : items->items) {
     Value subject = item;

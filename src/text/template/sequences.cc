@@ -148,7 +148,7 @@ Result<Value> slice(Heap& heap, const Value& value, const Value& start, const Va
   TRY_STATUS(require_defined(value));
   if (value.is(Kind::string)) return slice_text(heap, value, start, stop, step);
   if (!value.is(Kind::sequence) || !has_positions(*value.as_sequence())) {
-    return Value::undefined(Absence::element, "slice", value.type_name());
+    return invalid("a value of type {} cannot be sliced", value.type_name());
   }
   const auto& items = value.as_sequence()->items;
   TRY(const auto taken, sliced(heap, static_cast<int64_t>(items.size()), start, stop, step));
