@@ -11,16 +11,26 @@ if(CCACHE)
 endif()
 
 set(ASHLAR_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=")
+option(ASHLAR_CUDA "Build the CUDA bodies (needs nvcc; no GPU to build)" OFF)
 option(ASHLAR_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
 
 # Designated initialisers leave out fields on purpose: the defaults stand in the struct. g++ 12 sees
 # uninitialised values in its own <variant> and intrinsics; the sanitizers and poisoned buffers look
-# for real ones.
-add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wno-missing-field-initializers
-  "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>" -fno-omit-frame-pointer)
+# for real ones. {fmt} 9 thinks that nvcc has no constexpr,
+# and 554 warns of a conversion that one instantiation of a template cannot use.
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Werror;-Wno-missing-field-initializers;-fno-omit-frame-pointer>"
+  "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-diag-suppress=554;-Xcompiler=-Wall;-DFMT_USE_CONSTEXPR=1>")
 if(ASHLAR_SANITIZE)
   add_compile_options(-fsanitize=${ASHLAR_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${ASHLAR_SANITIZE})
+endif()
+
+if(ASHLAR_CUDA)
+  set(CMAKE_CUDA_ARCHITECTURES 80-virtual 90a-real CACHE STRING "Portable bodies and Hopper's own")
+  enable_language(CUDA)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know nvcc 13's
+  find_package(CUDAToolkit REQUIRED)
 endif()
 
 find_package(Threads REQUIRED)

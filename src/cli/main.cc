@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 
 namespace ashlar {
 namespace {
@@ -50,14 +51,8 @@ int run_main(int argc, char** argv) {
       "without padding. Checkpoints are HuggingFace folders.");
   program.require_subcommand(1);
   program.set_version_flag("--version", "ashlar " ASHLAR_VERSION);
-  program.get_formatter()->column_width(34);
-  program.footer(
-      "Examples:\n"
-      "  ashlar run zoo/mimo-tiny -p \"Ann has 3 apples and buys 4 more. How many now?\"\n"
-      "  ashlar eval zoo/mimo-tiny --data zoo/eval.jsonl\n"
-      "  ashlar bench model config.json --load-format dummy\n\n"
-      "Exit codes: 0 done, 2 bad input or not enough of something (the message says what).\n"
-      "ASHLAR_FORCE_ISA=baseline|avx2|avx512|avx512_bf16 holds the kernels to an instruction set.");
+  program.name("ashlar");
+  program.formatter(std::make_shared<HelpFormatter>());  // shared: CLI11's own signature
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(make_run(&program));
   commands.push_back(make_score(&program));
@@ -67,6 +62,13 @@ int run_main(int argc, char** argv) {
   bench->require_subcommand(1);
   commands.push_back(make_bench_ops(bench));
   commands.push_back(make_bench_model(bench));
+  program.footer(
+      "Examples:\n"
+      "  ashlar run zoo/mimo-tiny -p \"Ann has 3 apples and buys 4 more. How many now?\"\n"
+      "  ashlar eval zoo/mimo-tiny --data zoo/eval.jsonl\n"
+      "  ashlar bench model config.json --load-format dummy\n\n"
+      "Exit codes: 0 done, 2 bad input or not enough of something (the message says what).\n"
+      "ASHLAR_FORCE_ISA=baseline|avx2|avx512|avx512_bf16 holds the kernels to an instruction set.");
   if (const Status status = check_subcommand(program, argc, argv); !status) {
     return fail(status.error());
   }

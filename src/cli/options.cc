@@ -15,10 +15,11 @@ void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_h
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))
       ->capture_default_str();
   app->add_option("--kv-cache-dtype", flags->kv_cache_dtype,
-                  "What the cache stores. auto: as --dtype.")
+                  "What the cache stores: bfloat16, float16 or float32. auto: as --dtype.")
       ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}))
       ->capture_default_str();
-  app->add_option("--block-size", flags->block_size, "Tokens per cache page, for every layer kind.")
+  app->add_option("--block-size", flags->block_size,
+                  "Tokens per cache page, for every layer kind: 1 to 1024.")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app->add_option("--memory", flags->memory,
