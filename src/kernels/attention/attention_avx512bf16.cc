@@ -27,6 +27,12 @@ ASHLAR_INLINE __m128i round8(const float* from, __mmask8 mask) {
   return reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(_mm256_maskz_loadu_ps(mask, from)));
 }
 
+// A mask of the first n lanes of `lanes`; n may lie outside of them.
+uint32_t first_lanes(int64_t n, int64_t lanes) {
+  if (n <= 0) return 0;
+  return n >= lanes ? ~0u : (1u << n) - 1;
+}
+
 // q: [quads][padded k / 8][4 rows][8 dims] bf16.
 ASHLAR_TARGET void pack(BlockWork& w) {
   const int64_t width = padded(w.k_dim);
@@ -34,9 +40,7 @@ ASHLAR_TARGET void pack(BlockWork& w) {
     const float* const* rows = w.q_rows + quad * kQuad;
     std::byte* to = w.q + quad * kQuad * width * 2;
     for (int64_t k = 0; k < width; k += kPack, to += 64) {
-      const int64_t left = w.k_dim - k;
-      const auto mask =
-          static_cast<__mmask8>(left >= kPack ? 0xFF : (1 << (left > 0 ? left : 0)) - 1);
+      const auto mask = static_cast<__mmask8>(first_lanes(w.k_dim - k, kPack));
       __m512i four = _mm512_castsi128_si512(round8(rows[0] + k, mask));
       four = _mm512_inserti32x4(four, round8(rows[1] + k, mask), 1);
       four = _mm512_inserti32x4(four, round8(rows[2] + k, mask), 2);
@@ -57,41 +61,57 @@ ASHLAR_TARGET void pad_k(BlockWork& w) {
   const int64_t width = padded(w.k_dim);
   for (int64_t i = w.tile->group_begin * kQuad; i < w.tile->group_end * kQuad; ++i) {
     for (int64_t k = 0; k < width; k += 16) {
-      const int64_t left = w.k_dim - k;
-      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
+      const auto mask = static_cast<__mmask16>(first_lanes(w.k_dim - k, 16));
       _mm256_store_si256(reinterpret_cast<__m256i*>(w.k_tile + (i * width + k) * 2),
                          _mm256_maskz_loadu_epi16(mask, w.tile->k[i] + k * 2));
     }
   }
 }
 
-// v_tile: [pairs of tokens][padded v][2] bf16.
 ASHLAR_TARGET void load(BlockWork& w) {
   if (w.k_dim % kPack != 0) pad_k(w);
-  alignas(64) uint16_t order[2][32];
-  for (uint16_t i = 0; i < 16; ++i) {
-    for (uint16_t half = 0; half < 2; ++half) {
-      order[half][2 * i] = static_cast<uint16_t>(16 * half + i);
-      order[half][2 * i + 1] = static_cast<uint16_t>(32 + 16 * half + i);
-    }
-  }
-  const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
+}
+
+// v_tile: [pairs of tokens][padded v][2] bf16, each 32 dims in two vectors: the unpacking of
+// 128-bit lanes puts dims 0-3, 8-11, 16-19, 24-27 in the first and the others in the second.
+// State.out has the same order until it is stored. (A permutation to natural order would compete
+// with the products for their ports; unpacking does not.)
+ASHLAR_INLINE void interleave(const BlockWork& w, int64_t pair) {
   const int64_t width = padded(w.v_dim);
-  for (int64_t pair = w.tile->group_begin * 2; pair < w.tile->group_end * 2; ++pair) {
-    const std::byte* even = w.tile->v[2 * pair];
-    const std::byte* odd = w.tile->v[2 * pair + 1];
-    std::byte* to = w.v_tile + pair * width * 4;
-    for (int64_t dim = 0; dim < width; dim += 32) {
-      const int64_t left = w.v_dim - dim;
-      const __mmask32 mask = left >= 32 ? ~0u : (1u << left) - 1;
-      const __m512i a = _mm512_maskz_loadu_epi16(mask, even + dim * 2);
-      const __m512i b = _mm512_maskz_loadu_epi16(mask, odd + dim * 2);
-      _mm512_store_si512(to + dim * 4, _mm512_permutex2var_epi16(a, low, b));
-      if (dim + 16 < width) {
-        _mm512_store_si512(to + dim * 4 + 64, _mm512_permutex2var_epi16(a, high, b));
-      }
-    }
+  const std::byte* even = w.tile->v[2 * pair];
+  const std::byte* odd = w.tile->v[2 * pair + 1];
+  std::byte* to = w.v_tile + pair * width * 4;
+  int64_t dim = 0;
+  for (; dim + 32 <= w.v_dim; dim += 32) {
+    const __m512i a = _mm512_loadu_si512(even + dim * 2);
+    const __m512i b = _mm512_loadu_si512(odd + dim * 2);
+    _mm512_store_si512(to + dim * 4, _mm512_unpacklo_epi16(a, b));
+    _mm512_store_si512(to + dim * 4 + 64, _mm512_unpackhi_epi16(a, b));
   }
+  if (dim < w.v_dim) {
+    const uint32_t mask = first_lanes(w.v_dim - dim, 32);
+    const __m512i a = _mm512_maskz_loadu_epi16(mask, even + dim * 2);
+    const __m512i b = _mm512_maskz_loadu_epi16(mask, odd + dim * 2);
+    _mm512_store_si512(to + dim * 4, _mm512_unpacklo_epi16(a, b));
+    _mm512_store_si512(to + dim * 4 + 64, _mm512_unpackhi_epi16(a, b));
+  }
+}
+
+// Puts state.out's dims into natural order, in place.
+ASHLAR_TARGET void restore_order(const BlockWork& w, const State& state) {
+  const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  const int64_t width = padded(w.v_dim);
+  for (float* at = state.out; at < state.out + w.n_rows * width; at += 32) {
+    const __m512i a = _mm512_load_si512(at), b = _mm512_load_si512(at + 16);
+    _mm512_store_si512(at, _mm512_permutex2var_epi64(a, low, b));
+    _mm512_store_si512(at + 16, _mm512_permutex2var_epi64(a, high, b));
+  }
+}
+
+void store(const BlockWork& w, const State& state) {
+  restore_order(w, state);
+  tile_body(Isa::avx512).store(w, state);
 }
 
 // Lanes (row, partial) of four tokens' sums to lanes (row, token).
@@ -106,9 +126,9 @@ ASHLAR_INLINE __m512 sum_partials(__m512 t0, __m512 t1, __m512 t2, __m512 t3) {
 // Scores of kQuads quads of rows against kGroups groups of tokens. A 128-bit piece of a K row is
 // broadcast to the four rows' lanes, so four partial sums per row fill a vector.
 //
-// kAhead spreads requests for the next tile's same tokens over the products, one line or two at a
+// kFirst spreads requests for the next tile's same tokens over the products, one line or two at a
 // time: the core can wait for a few dozen lines, and more at once would stall the loads.
-template <int kQuads, int kGroups, bool kAhead>
+template <int kQuads, int kGroups, bool kFirst>
 ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
   constexpr int kTokens = kGroups * kQuad;
   const int64_t quad_bytes = kQuad * padded(w.k_dim) * 2;
@@ -116,18 +136,16 @@ ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
   const std::byte* k[kTokens];
   for (int t = 0; t < kTokens; ++t) k[t] = k_row(w, group * kQuad + t);
   const std::byte* const* next_k = w.next->k + group * kQuad;
-  const std::byte* const* next_v = w.next->v + group * kQuad;
   __m512 sums[kTokens][kQuads];
   for (int t = 0; t < kTokens; ++t) {
     for (int n = 0; n < kQuads; ++n) sums[t][n] = _mm512_setzero_ps();
   }
   for (int64_t at = 0; at < w.k_dim * 2; at += kPack * 2, q += 64) {
-    if constexpr (kAhead) {
+    if constexpr (kFirst) {
       // Four steps pass over one line of K; they serve the four tokens of a group in turn.
       const int64_t line = at / 64 * 64, token = at / 16 % kQuad;
       for (int g = 0; g < kGroups; ++g) {
         __builtin_prefetch(next_k[g * kQuad + token] + line, 0, 3);
-        if (line < w.v_dim * 2) __builtin_prefetch(next_v[g * kQuad + token] + line, 0, 3);
       }
     }
     __m512i qs[kQuads];
@@ -147,13 +165,19 @@ ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
   }
 }
 
-template <int kQuads, int kGroups, bool kAhead>
+template <int kQuads, int kGroups, bool kFirst>
 ASHLAR_TARGET void score_quads(const BlockWork& w, int64_t quad) {
   int64_t group = w.tile->group_begin;
   for (; group + kGroups <= w.tile->group_end; group += kGroups) {
-    score<kQuads, kGroups, kAhead>(w, quad, group);
+    if constexpr (kFirst) {
+      for (int pair = 0; pair < 2 * kGroups; ++pair) interleave(w, group * 2 + pair);
+    }
+    score<kQuads, kGroups, kFirst>(w, quad, group);
   }
-  for (; group < w.tile->group_end; ++group) score<kQuads, 1, kAhead>(w, quad, group);
+  for (; group < w.tile->group_end; ++group) {
+    if constexpr (kFirst) interleave(w, group * 2), interleave(w, group * 2 + 1);
+    score<kQuads, 1, kFirst>(w, quad, group);
+  }
 }
 
 ASHLAR_TARGET void scores(BlockWork& w) {
@@ -179,9 +203,15 @@ ASHLAR_INLINE void round_probabilities(const BlockWork& w, int64_t quad) {
   }
 }
 
+// Of each group of the next tile's tokens, the lines of V that a part of the work asks for.
+struct Lines {
+  int64_t begin;
+  int64_t end;
+};
+
 // out = out * alpha + p V for one quad of rows and 16 * kVectors of V's dims from `dim`.
 template <int kVectors>
-ASHLAR_INLINE void weigh_part(const BlockWork& w, int64_t quad, int64_t dim) {
+ASHLAR_INLINE void weigh_part(const BlockWork& w, int64_t quad, int64_t dim, Lines ahead) {
   const int64_t width = padded(w.v_dim);
   float* out = w.state.out + quad * kQuad * width + dim;
   const float* alpha = w.alpha + quad * kCell;
@@ -194,6 +224,9 @@ ASHLAR_INLINE void weigh_part(const BlockWork& w, int64_t quad, int64_t dim) {
   }
   const auto* p = reinterpret_cast<const int32_t*>(w.p) + quad * kTileGroups * kCell / 2;
   for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
+    for (int64_t i = ahead.begin; i < ahead.end; ++i) {
+      __builtin_prefetch(w.next->v[g * kQuad + i % kQuad] + i / kQuad * 64, 0, 3);
+    }
     for (int pair = 0; pair < 2; ++pair) {
       const std::byte* v_pair = w.v_tile + ((g * 2 + pair) * width + dim) * 4;
       __m512i vs[kVectors];
@@ -211,28 +244,31 @@ ASHLAR_INLINE void weigh_part(const BlockWork& w, int64_t quad, int64_t dim) {
 
 ASHLAR_TARGET void weigh(BlockWork& w) {
   const int64_t width = padded(w.v_dim);
+  const int64_t lines = (w.v_dim * 2 + 63) / 64 * kQuad;
+  const int64_t parts = w.n_quads * ((width + 63) / 64);
+  int64_t part = 0;
   for (int64_t quad = 0; quad < w.n_quads; ++quad) {
     round_probabilities(w, quad);
-    int64_t dim = 0;
-    for (; dim + 64 <= width; dim += 64) weigh_part<4>(w, quad, dim);
-    if (width - dim == 48) weigh_part<3>(w, quad, dim);
-    if (width - dim == 32) weigh_part<2>(w, quad, dim);
-    if (width - dim == 16) weigh_part<1>(w, quad, dim);
+    for (int64_t dim = 0; dim < width; dim += 64, ++part) {
+      const Lines ahead{lines * part / parts, lines * (part + 1) / parts};
+      if (dim + 64 <= width) {
+        weigh_part<4>(w, quad, dim, ahead);
+      } else {
+        weigh_part<2>(w, quad, dim, ahead);
+      }
+    }
   }
 }
 
 }  // namespace
 
-const TileBody* tile_body_avx512_bf16() {
-  static const TileBody body = [] {
-    TileBody made = tile_body(Isa::avx512);
-    made.pack = pack;
-    made.load = load;
-    made.scores = scores;
-    made.weigh = weigh;
-    return made;
-  }();
-  return &body;
+TileBody with_bf16_products(TileBody body) {
+  body.pack = pack;
+  body.load = load;
+  body.scores = scores;
+  body.weigh = weigh;
+  body.store = store;
+  return body;
 }
 
 }  // namespace ashlar
@@ -240,7 +276,7 @@ const TileBody* tile_body_avx512_bf16() {
 #else
 
 namespace ashlar {
-const TileBody* tile_body_avx512_bf16() { return nullptr; }
+TileBody with_bf16_products(TileBody body) { return body; }
 }  // namespace ashlar
 
 #endif

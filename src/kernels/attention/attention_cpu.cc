@@ -109,17 +109,21 @@ HWY_INLINE void ScoreGroup(const BlockWork& w, int64_t first, int64_t group) {
   }
 }
 
+template <int kVectors>
+HWY_INLINE void ScoreTile(const BlockWork& w, int64_t first) {
+  const int64_t element = size_of(w.dtype);
+  for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
+    // The first pass over the tile asks for the next one.
+    if (first == 0) prefetch(*w.next, g, g + 1, w.k_dim * element, w.v_dim * element);
+    ScoreGroup<kVectors>(w, first, g);
+  }
+}
+
 void Scores(BlockWork& w) {
   const int64_t n_vectors = w.n_quads * kVectorsPerCell;
   int64_t first = 0;
-  for (; first + kBlock <= n_vectors; first += kBlock) {
-    for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
-      ScoreGroup<kBlock>(w, first, g);
-    }
-  }
-  for (; first < n_vectors; ++first) {
-    for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) ScoreGroup<1>(w, first, g);
-  }
+  for (; first + kBlock <= n_vectors; first += kBlock) ScoreTile<kBlock>(w, first);
+  for (; first < n_vectors; ++first) ScoreTile<1>(w, first);
 }
 
 // The maximum of each row's four lanes, in all four.
@@ -315,8 +319,8 @@ ASHLAR_PER_ISA(highway_body, Body)
 ASHLAR_PER_ISA(highway_attention, Attention)
 
 void attention_bf16(const AttnPlan& plan, const AttnParams& params, Pool& pool) {
-  const bool bf16 = params.compute == DType::bf16;
-  attend(plan, params, bf16 ? *tile_body_avx512_bf16() : tile_body(Isa::avx512), pool);
+  const TileBody& body = tile_body(Isa::avx512);
+  attend(plan, params, params.compute == DType::bf16 ? with_bf16_products(body) : body, pool);
 }
 
 }  // namespace
@@ -324,7 +328,7 @@ void attention_bf16(const AttnPlan& plan, const AttnParams& params, Pool& pool) 
 const TileBody& tile_body(Isa isa) { return highway_body(isa)(); }
 
 AttentionFn attention_cpu(Isa isa) {
-  if (isa == Isa::avx512_bf16 && tile_body_avx512_bf16()) return attention_bf16;
+  if (isa == Isa::avx512_bf16) return attention_bf16;
   return highway_attention(isa);
 }
 

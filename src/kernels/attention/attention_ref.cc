@@ -27,14 +27,17 @@ void attend_row(const AttnShape& shape, const AttnParams& p, const AttnSeq& seq,
   const int32_t end = shape.causal ? position + 1 : seq.kv_len;
   const auto granule = [&](int32_t j) { return seq.pages[j / p.kv.page_tokens]; };
 
+  std::vector<float> query(q, q + shape.k_dim);
+  if (p.compute == DType::bf16) {
+    for (float& value : query) value = to_float(to_bf16(value));
+  }
   std::vector<double> scores;
   double max = p.sinks ? p.sinks[head] : -std::numeric_limits<double>::infinity();
   for (int32_t j = begin; j < end; ++j) {
     const std::byte* k = p.kv.k(granule(j), kv_head, j % p.kv.page_tokens);
     double dot = 0;
-    for (int32_t i = 0; i < shape.k_dim; ++i) {
-      const float rounded = p.compute == DType::bf16 ? to_float(to_bf16(q[i])) : q[i];
-      dot += rounded * element(k, p.kv.dtype, i);
+    for (size_t i = 0; i < query.size(); ++i) {
+      dot += query[i] * element(k, p.kv.dtype, static_cast<int64_t>(i));
     }
     double s = dot * p.scale;
     if (p.softcap != 0.0f) s = p.softcap * std::tanh(s / p.softcap);

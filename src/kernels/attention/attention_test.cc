@@ -137,7 +137,7 @@ TEST(Attention, LongContextsOfManySplits) {
 
 TEST(Attention, RandomShapes) {
   Random random(11);
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 30; ++i) {
     const auto kv_heads = static_cast<int32_t>(random.integer(1, 3));
     const AttnShape shape{
         .heads = kv_heads * static_cast<int32_t>(random.integer(1, 20)),

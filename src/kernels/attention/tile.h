@@ -34,14 +34,14 @@ inline int32_t quads(const AttnShape& shape, const AttnBlock& block) {
   return (rows + kQuad - 1) / kQuad;
 }
 
-// Widths in scratch are whole vectors; the rest is zero.
-constexpr int64_t padded(int64_t dim) { return (dim + kCell - 1) / kCell * kCell; }
+// Widths in scratch are whole vectors, of floats and of bf16; the rest is zero.
+constexpr int64_t padded(int64_t dim) { return (dim + 31) / 32 * 32; }
 
 // The softmax state of a block's rows over some tokens. Scores are in units of log 2.
 struct State {
   float* max = nullptr;  // [quads][4 rows][4], the row's maximum four times; -inf: nothing seen
   float* sum = nullptr;  // [quads][4 rows][4], four partial sums of exp2(s - max)
-  float* out = nullptr;  // [rows][padded v_dim], sum of exp2(s - max) v
+  float* out = nullptr;  // [rows][padded v_dim], sum of exp2(s - max) v; dims in the body's order
 
   static int64_t bytes(const AttnShape& shape, int64_t n_quads) {
     return n_quads * (2 * kCell + kQuad * padded(shape.v_dim)) * int64_t{sizeof(float)};
@@ -121,14 +121,15 @@ struct TileBody {
   void (*store)(const BlockWork&, const State& state);  // -> out_rows
 };
 
-// The bodies written in Highway; REQUIRES that this machine runs `isa`.
+// The body for an instruction set, in float; REQUIRES that this machine runs it.
 const TileBody& tile_body(Isa isa);
 
 // The body in plain loops, for machines that Highway has no vectors for.
 const TileBody& tile_body_plain();
 
-// The bf16 dot-product body: pages and compute in bf16. Null where the compiler cannot build it.
-const TileBody* tile_body_avx512_bf16();
+// The avx512 body with its products by bf16 dot products: bf16 pages, q and probabilities. REQUIRES
+// that this machine runs avx512_bf16; returns the body as it is where no compiler can build that.
+TileBody with_bf16_products(TileBody body);
 
 // Runs a plan with a body.
 void attend(const AttnPlan& plan, const AttnParams& params, const TileBody& body, Pool& pool);
