@@ -11,6 +11,8 @@
 namespace ashlar {
 namespace {
 
+constexpr int64_t kStreamAhead = 4096;  // bytes from a weight's use to the prefetch
+
 // The sums of the lanes of four accumulators. Every output is reduced by this tree.
 TARGET_BF16 inline __m128 sum_lanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -82,6 +84,67 @@ TARGET_BF16 void tile(const GemmTile& tile) {
   finish<kRows>(t, acc);
 }
 
+// The sum of the lanes of one accumulator, by the tree of sum_lanes4.
+TARGET_BF16 inline __attribute__((always_inline)) float sum_lanes(__m512 a) {
+  const __m512 pairs = _mm512_add_ps(a, _mm512_permute_ps(a, 0x0E));     // 0 + 2, 1 + 3
+  const __m512 fours = _mm512_add_ps(pairs, _mm512_movehdup_ps(pairs));  // of each 128 bits
+  const __m256 half =
+      _mm256_add_ps(_mm512_castps512_ps256(fours), _mm512_extractf32x8_ps(fours, 1));
+  return _mm_cvtss_f32(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
+
+// One block of K of one weight row.
+template <int kRows>
+TARGET_BF16 inline __attribute__((always_inline)) void stream_block(const std::byte* w,
+                                                                    const std::byte* x,
+                                                                    int64_t x_stride, int64_t k,
+                                                                    __m512 (&acc)[kRows]) {
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) acc[m] = _mm512_setzero_ps();
+  const int64_t whole_bytes = k / 32 * 64;
+  for (int64_t at = 0; at < whole_bytes; at += 64) {
+    const __m512i v = _mm512_loadu_si512(w + at);
+    _mm_prefetch(reinterpret_cast<const char*>(w + at + kStreamAhead), _MM_HINT_T0);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      const __m512i xm = _mm512_load_si512(x + m * x_stride + at);
+      acc[m] = _mm512_dpbf16_ps(acc[m], (__m512bh)v, (__m512bh)xm);
+    }
+  }
+  if (k % 32 != 0) {
+    const __mmask32 mask = (1u << (k % 32)) - 1;
+    const __m512i v = _mm512_maskz_loadu_epi16(mask, w + whole_bytes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      const __m512i xm = _mm512_load_si512(x + m * x_stride + whole_bytes);
+      acc[m] = _mm512_dpbf16_ps(acc[m], (__m512bh)v, (__m512bh)xm);
+    }
+  }
+}
+
+// One accumulator per output is a chain of dependent sums, but a block of K ends it: the processor
+// works on the next block, or row, meanwhile.
+template <int kRows>
+TARGET_BF16 void stream(const GemmStream& stream) {
+  const GemmStream s = stream;  // a copy, as in tile
+  for (int64_t n = 0; n < s.n_columns; ++n) {
+    const std::byte* w = s.w + n * s.w_stride;
+    const std::byte* x = s.x;
+    for (int64_t k = 0; k < s.k || k == 0; k += s.block) {
+      const int64_t left = s.k - k < s.block ? s.k - k : s.block;
+      __m512 acc[kRows];
+      stream_block<kRows>(w + k * 2, x, s.x_stride, left, acc);
+      x += s.x_block_stride;
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        float* out = s.out + m * s.out_stride + n;
+        const float sum = sum_lanes(acc[m]);
+        *out = k > 0 ? *out + sum : sum;
+      }
+    }
+  }
+}
+
 TARGET_BF16 void pack_bf16(const float* values, int64_t n, std::byte* packed) {
   for (int64_t i = 0; i < kPackUnit; i += 16) {
     const int64_t left = n - i;
@@ -97,6 +160,7 @@ GemmBody gemm_body_avx512bf16() {
   return {.packed = DType::bf16,
           .rows = 6,
           .tile = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>},
+          .stream = {nullptr, stream<1>, stream<2>, stream<3>, stream<4>, stream<5>, stream<6>},
           .pack = pack_bf16};
 }
 

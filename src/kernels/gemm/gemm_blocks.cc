@@ -9,6 +9,8 @@ namespace {
 // again from its second.
 constexpr int64_t kHeldBytes = int64_t{24} << 10;
 constexpr int64_t kPassingBytes = int64_t{256} << 10;
+// Bytes of x that leave the first cache room for weights that are read once.
+constexpr int64_t kStreamedBytes = int64_t{32} << 10;
 // How far ahead of their use weights are fetched at least: more than a memory access lasts.
 constexpr int64_t kAheadBytes = int64_t{16} << 10;
 constexpr int64_t kMaxTaskRows = 256;
@@ -75,6 +77,26 @@ void walk(const Product& p, const Tiles& tiles, Span some, int64_t n, int64_t k_
     tile.out = p.out + begin * p.out_stride + (n - p.n.begin);
     p.body.tile[tiles.begin(i + 1) - begin](tile);
   }
+}
+
+// Whether weights are best read one row after another: all of x must stay in the first cache.
+bool streams(const GemmBody& body, const PackedRows& x, int64_t n_rows) {
+  if (n_rows > body.rows || !body.stream[n_rows]) return false;
+  return n_rows == 1 || n_rows * blocks_of(x) * x.block_bytes() <= kStreamedBytes;
+}
+
+void stream(const Product& p) {
+  const int64_t stride = p.w.stride(0) * size_of(p.w.dtype);
+  p.body.stream[p.m.end - p.m.begin]({.w = p.w.data + p.n.begin * stride,
+                                      .w_stride = stride,
+                                      .n_columns = p.n.end - p.n.begin,
+                                      .x = p.x.block_at(0) + p.m.begin * p.x.block_bytes(),
+                                      .x_stride = p.x.block_bytes(),
+                                      .x_block_stride = p.x.n_rows * p.x.block_bytes(),
+                                      .k = p.x.k,
+                                      .block = p.x.block,
+                                      .out = p.out,
+                                      .out_stride = p.out_stride});
 }
 
 void pack_rows(const GemmBody& body, const PackedRows& packed, const ConstView& x, Pool& pool) {
@@ -158,6 +180,7 @@ void multiply(const GemmBody& body, const ConstView& w, Span n, const PackedRows
               float* out, int64_t out_stride) {
   const Product p = {body, w, n, m, x, out, out_stride};
   const Tiles tiles(m.end - m.begin, body.rows);
+  if (streams(body, x, tiles.n_rows)) return stream(p);
   if (tiles.n_tiles == 1) {
     // Memory is the limit: weight rows are read to their end before the next ones.
     for (int64_t at = n.begin; at < n.end; at += kTileColumns) {

@@ -37,10 +37,26 @@ struct GemmTile {
 };
 using GemmTileFn = void (*)(const GemmTile&);
 
+// Few x rows with many weight rows, which are read one after another as they lie in memory:
+// out[m * out_stride + n] = w[n] . x[m].
+struct GemmStream {
+  const std::byte* w;
+  int64_t w_stride;  // bytes
+  int64_t n_columns;
+  const std::byte* x;  // block 0; rows x_stride bytes apart, blocks of K x_block_stride
+  int64_t x_stride;
+  int64_t x_block_stride;
+  int64_t k, block;  // elements
+  float* out;
+  int64_t out_stride;
+};
+using GemmStreamFn = void (*)(const GemmStream&);
+
 struct GemmBody {
-  DType packed;                       // of x: bf16 or f32
-  int rows;                           // most x rows a tile takes
-  GemmTileFn tile[kMaxTileRows + 1];  // by x rows
+  DType packed;                           // of x: bf16 or f32
+  int rows;                               // most x rows a tile takes
+  GemmTileFn tile[kMaxTileRows + 1];      // by x rows
+  GemmStreamFn stream[kMaxTileRows + 1];  // by x rows; nullptr: tiles do
   // Packs n <= kPackUnit floats and zeros up to kPackUnit.
   void (*pack)(const float* values, int64_t n, std::byte* packed);
 };
