@@ -25,6 +25,13 @@ struct MachineRoof {
     return std::max(work.bytes / read_bytes_per_s,
                     work.flops / (bf16 ? bf16_flops_per_s : f32_flops_per_s));
   }
+
+  // The roof of two measurements: what the machine did once it can do.
+  MachineRoof best_of(const MachineRoof& other) const {
+    return {.read_bytes_per_s = std::max(read_bytes_per_s, other.read_bytes_per_s),
+            .f32_flops_per_s = std::max(f32_flops_per_s, other.f32_flops_per_s),
+            .bf16_flops_per_s = std::max(bf16_flops_per_s, other.bf16_flops_per_s)};
+  }
 };
 
 }  // namespace ashlar
