@@ -237,7 +237,7 @@ std::vector<std::string_view> split(std::string_view text,
                                     bool from_right) {
   if (!separator) return from_right ? rsplit_at_spaces(text, limit) : split_at_spaces(text, limit);
   std::vector<std::string_view> parts;
-  for (; limit != 0; --limit) {
+  for (limit = std::max<int64_t>(limit, -1); limit != 0; --limit) {
     const size_t at = from_right ? text.rfind(*separator) : text.find(*separator);
     if (at == std::string_view::npos) break;
     const size_t after = at + separator->size();

@@ -199,9 +199,10 @@ Result<Value> format_percent(Heap& heap, const Value& pattern, const Value& oper
     TRY_STATUS(heap.afford(out.size() + piece.size()));
     out += pattern.is_safe() && !value.is_safe() ? escape_html(piece) : piece;
   }
-  const bool spare =
-      operand.is(Kind::dict) || operand.is(Kind::sequence) ? tuple && n_used < n : n_used < n;
-  if (spare) return invalid("not all values of the format were used");
+  // What has items may go unused, as it could have served fields by name.
+  const bool by_name = operand.is(Kind::dict) || is_shape(operand, Shape::list) ||
+                       is_shape(operand, Shape::range) || operand.is(Kind::undefined);
+  if (n_used < n && !by_name) return invalid("not all values of the format were used");
   return heap.text(out, pattern.is_safe());
 }
 
@@ -210,6 +211,7 @@ Result<std::string> replace(Heap& heap, std::string_view text, std::string_view 
   TRY_STATUS(heap.spend(1 + text.size() / 16));
   std::string out;
   size_t begin = 0;
+  limit = std::max<int64_t>(limit, -1);
   for (size_t from = 0; limit != 0; --limit) {
     // An empty text is found between all characters.
     const size_t at = text.find(old_text, from);

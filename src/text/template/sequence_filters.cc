@@ -34,7 +34,7 @@ Result<Value> items_filter(Interpreter& run, const Value& value, const Args& arg
 
 Result<Value> first_filter(Interpreter& run, const Value& value, const Args& args) {
   TRY_STATUS(no_arguments(args, "first"));
-  if (is_shape(value, Shape::generator)) {
+  if (is_shape(value, Shape::generator) && value.as_sequence()->failure.empty()) {
     Sequence& rest = *value.as_sequence();
     return rest.n_read < rest.items.size() ? rest.items[rest.n_read++]
                                            : absent("the sequence has no first item");
@@ -70,11 +70,13 @@ std::vector<Value> values_of(const Rows& rows) {
   return values;
 }
 
-// A sort attribute may name several, with commas.
+// A sort attribute may name several, with commas. The key is always a list: lists compare their
+// first items that differ, so that equal items need no order.
 Result<Value> sort_key(Interpreter& run, const Value& item, const Value& path,
                        bool case_sensitive) {
-  if (!path.is(Kind::string) || path.as_string().find(',') == std::string_view::npos) {
-    return pick_key(run, item, path, case_sensitive);
+  if (!path.is(Kind::string)) {
+    TRY(const Value key, pick_key(run, item, path, case_sensitive));
+    return run.heap().list({key});
   }
   std::vector<Value> keys;
   for (const std::string_view part : split(path.as_string(), ",", -1, false)) {
@@ -305,31 +307,41 @@ Result<Value> default_filter(Interpreter&, const Value& value, const Args& args)
   return p[0].is_missing() ? Value::string("") : p[0];
 }
 
+// What gives a generator fails when it is read, if it is read at all.
+template <Native filter>
+Result<Value> lazy(Interpreter& run, const Value& value, const Args& args) {
+  Result<Value> items = filter(run, value, args);
+  if (items || items.error().code != Code::invalid) return items;
+  const Value failing = run.heap().sequence(Shape::generator, {});
+  failing.as_sequence()->failure = run.heap().keep(items.error().text);
+  return failing;
+}
+
 constexpr std::array<NativeRow, 24> kFilters = {{
     {"attr", attr_filter},
-    {"batch", batch_filter},
+    {"batch", lazy<batch_filter>},
     {"count", length_filter},
     {"d", default_filter},
     {"default", default_filter},
     {"dictsort", dictsort_filter},
     {"first", first_filter},
     {"groupby", groupby_filter},
-    {"items", items_filter},
+    {"items", lazy<items_filter>},
     {"last", last_filter},
     {"length", length_filter},
     {"list", list_filter},
-    {"map", map_filter},
+    {"map", lazy<map_filter>},
     {"max", extreme<true>},
     {"min", extreme<false>},
-    {"reject", choose<false, false>},
-    {"rejectattr", choose<false, true>},
+    {"reject", lazy<choose<false, false>>},
+    {"rejectattr", lazy<choose<false, true>>},
     {"reverse", reverse_filter},
-    {"select", choose<true, false>},
-    {"selectattr", choose<true, true>},
-    {"slice", slice_filter},
+    {"select", lazy<choose<true, false>>},
+    {"selectattr", lazy<choose<true, true>>},
+    {"slice", lazy<slice_filter>},
     {"sort", sort_filter},
     {"sum", sum_filter},
-    {"unique", unique_filter},
+    {"unique", lazy<unique_filter>},
 }};
 
 }  // namespace

@@ -104,6 +104,7 @@ Result<Sequence*> iterate(Heap& heap, const Value& value) {
     case Kind::sequence: {
       Sequence* source = value.as_sequence();
       if (source->shape != Shape::generator) return source;
+      if (!source->failure.empty()) return invalid("{}", source->failure);
       items.assign(source->items.begin() + static_cast<std::ptrdiff_t>(source->n_read),
                    source->items.end());
       source->n_read = source->items.size();
@@ -112,7 +113,7 @@ Result<Sequence*> iterate(Heap& heap, const Value& value) {
     case Kind::string:
       TRY_STATUS(heap.afford(value.as_string().size() * sizeof(Value)));
       for (const std::string_view part : characters(value.as_string())) {
-        items.push_back(Value::string(part, value.is_safe()));
+        items.push_back(Value::string(part));  // not safe, even of a safe string
       }
       break;
     case Kind::dict:

@@ -160,15 +160,15 @@ Result<Value> indent_filter(Interpreter& run, const Value& value, const Args& ar
 
 Result<Value> truncate_filter(Interpreter& run, const Value& value, const Args& args) {
   TRY(const auto p, bind<4>(args, "truncate", {"length", "killwords", "end", "leeway"}));
-  TRY(const int64_t length, integer_argument(p[0], "truncate", 255));
+  TRY(const int64_t limit, integer_argument(p[0], "truncate", 255));
   TRY(const std::string_view end, text_argument(p[2], "truncate", "..."));
   TRY(const int64_t leeway, integer_argument(p[3], "truncate", 5));
-  TRY_STATUS(require_defined(value));
+  TRY(const int64_t size, length(run.heap(), value));
+  const int64_t keep = std::max<int64_t>(limit, 0) - count_characters(end);
+  if (keep < 0 || leeway < 0) return invalid("truncate: length {} with leeway {}", limit, leeway);
+  if (size <= limit || size - leeway <= limit) return value;
   if (!value.is(Kind::string)) return invalid("truncate needs a string, not {}", value.type_name());
   const std::string_view text = value.as_string();
-  const int64_t keep = length - count_characters(end);
-  if (keep < 0 || leeway < 0) return invalid("truncate: length {} with leeway {}", length, leeway);
-  if (count_characters(text) <= length || count_characters(text) - leeway <= length) return value;
   std::string_view kept = text.substr(0, byte_offset(text, keep));
   if (!flag_argument(p[1], false)) kept = kept.substr(0, kept.rfind(' '));
   return run.heap().text(fmt::format("{}{}", kept, end), value.is_safe());

@@ -212,7 +212,7 @@ Result<Value> justify(Interpreter& run, const Value& self, const Args& args) {
   TRY(const int64_t width, integer_argument(p[0], "the string method", 0));
   TRY(const std::string_view fill, text_argument(p[1], "the string method", " "));
   if (count_characters(fill) != 1) return invalid("the fill character must be one character");
-  const int64_t missing = width - count_characters(self.as_string());
+  const int64_t missing = std::max<int64_t>(width, 0) - count_characters(self.as_string());
   if (missing <= 0) return self;
   TRY_STATUS(run.heap().afford(static_cast<uint64_t>(missing) * fill.size()));
   // Python puts the odd space of center() to the left when the width is odd too.
@@ -231,7 +231,7 @@ Result<Value> zero_fill(Interpreter& run, const Value& self, const Args& args) {
   TRY(const auto p, bind<1>(args, "zfill", {"width"}, 1));
   TRY(const int64_t width, integer_argument(p[0], "zfill", 0));
   const std::string_view text = self.as_string();
-  const int64_t missing = width - count_characters(text);
+  const int64_t missing = std::max<int64_t>(width, 0) - count_characters(text);
   if (missing <= 0) return self;
   TRY_STATUS(run.heap().afford(static_cast<uint64_t>(missing)));
   const size_t sign = text.starts_with('-') || text.starts_with('+') ? 1 : 0;

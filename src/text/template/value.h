@@ -113,6 +113,7 @@ struct Sequence {
   Shape shape = Shape::list;
   std::vector<Value> items;
   size_t n_read = 0;                      // generators can be read once
+  std::string_view failure;               // of a generator: why it cannot be read
   int64_t start = 0, stop = 0, step = 1;  // of a range, for printing
 };
 
