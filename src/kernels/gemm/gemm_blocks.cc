@@ -17,8 +17,9 @@ constexpr int64_t kMaxTaskRows = 256;
 constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kPackElements = 32768;  // of x per packing task
 
-int64_t block_of(int64_t width, int64_t max_block) {
-  const int64_t n_blocks = std::max<int64_t>(1, ceil_div(width, max_block));
+// Blocks of K are about equal, so that the last one is no short chain.
+int64_t block_of(int64_t width) {
+  const int64_t n_blocks = std::max<int64_t>(1, ceil_div(width, kMaxBlock));
   return std::max(kPackUnit, round_up(ceil_div(width, n_blocks), kPackUnit));
 }
 
@@ -156,14 +157,14 @@ PackedRows::PackedRows(const GemmBody& body, std::byte* memory, int64_t rows, in
     : data(memory),
       n_rows(rows),
       k(width),
-      block(block_of(width, kMaxBlock)),
+      block(block_of(width)),
       element_bytes(size_of(body.packed)) {
   CHECK(reinterpret_cast<uintptr_t>(memory) % 64 == 0, "packed rows at {}",
         static_cast<void*>(memory));
 }
 
 int64_t PackedRows::bytes(int64_t rows, int64_t width) {
-  const int64_t block = block_of(width, kMaxBlock);
+  const int64_t block = block_of(width);
   return std::max<int64_t>(1, ceil_div(width, block)) * block * rows * 4;
 }
 
