@@ -165,7 +165,7 @@ TEST(Cli, BadFlagsAreOneClearErrorAndCode2) {
       {"run MODEL --messages /nowhere.json", "/nowhere.json: cannot open"},
       {"score MODEL --input /nowhere.jsonl", "/nowhere.jsonl: cannot open"},
       {"eval MODEL --data /nowhere.jsonl", "/nowhere.jsonl: cannot open"},
-      {"frobnicate", "frobnicate"},
+      {"frobnicate", "\"frobnicate\" is no subcommand: known are run, score, eval"},
       {"run MODEL --tokens 1 --frobnicate", "--frobnicate"},
   };
   for (const BadInput& bad : cases) {

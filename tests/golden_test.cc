@@ -14,6 +14,8 @@ struct Golden {
   std::string file;
 };
 
+void PrintTo(const Golden& golden, std::ostream* out) { *out << golden.folder; }
+
 std::vector<Golden> goldens() {
   std::vector<Golden> list = {
       {"mimo_tiny", "zoo/mimo-tiny", "tests/goldens/models/mimo-tiny.golden.json"}};

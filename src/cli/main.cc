@@ -27,6 +27,17 @@ Result<Isa> choose_isa() {
   return isa;
 }
 
+// The parser would only say that a subcommand is missing; the word that is none is what helps.
+Status check_subcommand(const CLI::App& program, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return {};
+  std::string known;
+  for (const CLI::App* command : program.get_subcommands({})) {
+    if (command->get_name() == argv[1]) return {};
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  return invalid("\"{}\" is no subcommand: known are {}", excerpt(argv[1]), known);
+}
+
 int run_main(int argc, char** argv) {
   set_log_sink([](LogLevel level, const std::string& text) {
     std::fprintf(stderr, "%s%s\n", level == LogLevel::warning ? "warning: " : "", text.c_str());
@@ -56,6 +67,9 @@ int run_main(int argc, char** argv) {
   bench->require_subcommand(1);
   commands.push_back(make_bench_ops(bench));
   commands.push_back(make_bench_model(bench));
+  if (const Status status = check_subcommand(program, argc, argv); !status) {
+    return fail(status.error());
+  }
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // --help and --version come this way too

@@ -4,10 +4,6 @@
 
 #include "kernels/machine_roof.h"
 
-// g++ 12 reports the deliberately undefined operands inside its own intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 namespace ashlar {
 
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))) RoofFlops roof_bf16_dot(

@@ -43,14 +43,20 @@ std::vector<utf8proc_int32_t> decompose(std::string_view text) {
 
 std::string to_nfc(std::string_view text) {
   std::vector<utf8proc_int32_t> codes = decompose(text);
-  const auto n =
-      utf8proc_normalize_utf32(codes.data(), static_cast<utf8proc_ssize_t>(codes.size()),
-                               static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  CHECK(n >= 0, "composing {} code points failed: {}", codes.size(), n);
   std::string out;
   out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < n; ++i) {
-    append_utf8(static_cast<char32_t>(codes[static_cast<size_t>(i)]), &out);
+  // utf8proc 2.8 takes U+11A7, the code before the first trailing consonant, for one and drops it.
+  // It composes with nothing, so the text is composed in the stretches between.
+  for (auto begin = codes.begin(); begin != codes.end();) {
+    const auto end = std::find(begin, codes.end(), 0x11A7);
+    const auto n = utf8proc_normalize_utf32(
+        &*begin, end - begin, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    CHECK(n >= 0, "composing {} code points failed: {}", end - begin, n);
+    for (auto code = begin; code != begin + n; ++code) {
+      append_utf8(static_cast<char32_t>(*code), &out);
+    }
+    if (end != codes.end()) append_utf8(0x11A7, &out);
+    begin = end == codes.end() ? end : end + 1;
   }
   return out;
 }

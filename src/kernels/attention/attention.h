@@ -96,7 +96,7 @@ struct AttnPlan {
 AttnPlan plan_attention(const AttnShape& shape, std::span<const AttnSeq> seqs, int n_threads);
 
 // The plan as lines of text, for people.
-std::string text(const AttnPlan& plan);
+std::string to_text(const AttnPlan& plan);
 
 struct AttnParams {
   ConstView q;   // [T, H, k_dim] f32, dense

@@ -10,12 +10,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#if !defined(__clang__)
-// g++ 12 warns of its own intrinsics, whose pass-through operand is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-
 #define ASHLAR_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma")))
 #define ASHLAR_INLINE ASHLAR_TARGET __attribute__((always_inline)) inline

@@ -103,7 +103,7 @@ TEST(AttentionLaws, APlanMayRunOnFewerThreads) {
   EXPECT_EQ(plan.blocks.size(), 1u);
   EXPECT_EQ(plan.tasks.size(), 4u);  // one per split of 512
   EXPECT_EQ(plan.merges.size(), 1u);
-  EXPECT_NE(text(plan).find("4 tasks, 1 merges"), std::string::npos) << text(plan);
+  EXPECT_NE(to_text(plan).find("4 tasks, 1 merges"), std::string::npos) << to_text(plan);
 }
 
 TEST(AttentionLaws, APlanCoversEveryVisiblePairOnce) {

@@ -96,7 +96,7 @@ AttnPlan plan_attention(const AttnShape& shape, std::span<const AttnSeq> seqs, i
   return plan;
 }
 
-std::string text(const AttnPlan& plan) {
+std::string to_text(const AttnPlan& plan) {
   const AttnShape& shape = plan.shape;
   std::string out = fmt::format(
       "attention: {} heads over {}, k {} v {}, window {}, {}; {} sequences, {} blocks, {} tasks, "

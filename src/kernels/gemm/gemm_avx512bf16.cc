@@ -6,10 +6,6 @@
 
 #include "kernels/gemm/gemm_body.h"
 
-// g++ 12 reports the deliberately undefined operands inside its own intrinsics.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 #define TARGET_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
 namespace ashlar {
