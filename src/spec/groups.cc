@@ -1,6 +1,7 @@
 #include "spec/groups.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <tuple>
 
@@ -95,14 +96,9 @@ Status check_divides(const ModelSpec& model, int32_t ranks) {
 }  // namespace
 
 const char* name(LayerKind kind) {
-  switch (kind) {
-    case LayerKind::full: return "full";
-    case LayerKind::window: return "window";
-    case LayerKind::chunk: return "chunk";
-    case LayerKind::latent: return "latent";
-    case LayerKind::state: return "state";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"full", "window", "chunk", "latent", "state"};
+  static_assert(std::size(kNames) == kLayerKinds);
+  return kNames[static_cast<size_t>(kind)];
 }
 
 int64_t CacheGroup::page_bytes() const { return round_up(page_data_bytes(), kGranuleBytes); }

@@ -14,6 +14,7 @@ namespace ashlar {
 // full and latent keep every token; window the last ones; chunk those of the current chunk; state
 // no tokens but one state per layer.
 enum class LayerKind : uint8_t { full, window, chunk, latent, state };
+constexpr int kLayerKinds = 5;
 
 const char* name(LayerKind kind);
 
