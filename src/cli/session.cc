@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 
 #include "base/file.h"
 #include "cli/progress.h"
@@ -166,8 +167,10 @@ Result<std::vector<int32_t>> Session::encode_chat(const Json& messages) const {
   }
   if (!chat)
     return error(Code::not_found, "this checkpoint has no chat template: use -p with --raw");
-  TRY(const std::string prompt,
-      chat->render(messages, /*add_generation_prompt=*/true, Json::Object{}));
+  text::RenderOptions options;
+  const std::time_t now = std::time(nullptr);
+  ::localtime_r(&now, &options.now);
+  TRY(const std::string prompt, chat->render({.messages = messages}, options));
   return tokenizer->encode(prompt, {.add_special_tokens = false, .parse_special = true});
 }
 

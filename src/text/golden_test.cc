@@ -1,6 +1,6 @@
 // Every string and every template of the goldens, against what transformers made of it.
 
-#include "text/goldens.h"
+#include "text/goldens_testing.h"
 
 #include <algorithm>
 #include <random>

@@ -62,8 +62,8 @@ struct Tile {
   bool masked = false;    // some row does not see all of them
 };
 
-// Asks memory for a tile's groups [begin, end) of tokens. Always inlined: to g++ a function that only
-// prefetches has no effect, and its calls are dropped.
+// Asks memory for a tile's groups [begin, end) of tokens. Always inlined: to g++ a function that
+// only prefetches has no effect, and its calls are dropped.
 __attribute__((always_inline)) inline void prefetch(const Tile& tile, int64_t begin, int64_t end,
                                                     int64_t k_bytes, int64_t v_bytes) {
   constexpr int64_t kCacheLine = 64;
