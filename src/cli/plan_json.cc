@@ -81,6 +81,7 @@ Json uniform_json(const PlanReport& report) {
     curve.push_back(Json::Object{{"length", point.n_tokens},
                                  {"sequences", point.n_sequences},
                                  {"tokens", point.n_sequences * point.n_tokens},
+                                 {"max_concurrency", point.max_concurrency},
                                  {"sequence_bytes", point.bytes},
                                  {"wasted_bytes", point.n_sequences * wasted}});
   }

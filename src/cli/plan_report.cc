@@ -37,9 +37,17 @@ Result<int64_t> read_memory(const std::string& flag) {
   return static_cast<int64_t>(bytes);
 }
 
-std::string title_of(const ModelSpec& model, const std::optional<ModelSpec>& draft,
-                     const CacheFormat& format, int64_t memory) {
-  std::string title = fmt::format("{}, {} layers", excerpt(model.model_type), model.layers.size());
+// "configs/name.json" and "models/name/" -> "name".
+std::string stem(std::string path) {
+  while (path.ends_with('/')) path.pop_back();
+  path = path.substr(path.rfind('/') + 1);
+  return excerpt(path.ends_with(".json") ? path.substr(0, path.size() - 5) : path);
+}
+
+std::string title_of(const std::string& path, const ModelSpec& model,
+                     const std::optional<ModelSpec>& draft, const CacheFormat& format,
+                     int64_t memory) {
+  std::string title = fmt::format("{}: {} layers", stem(path), model.layers.size());
   if (draft) {
     title += fmt::format("; draft of {} layers, blocks of {} tokens", draft->layers.size(),
                          draft->draft->block_tokens);
@@ -80,7 +88,13 @@ std::string short_count(int64_t n) {
 }
 
 std::string PlanReport::group_name(size_t group) const {
-  return std::string(is_draft(group) ? "draft " : "") + name(groups[group].kind);
+  const std::string draft = is_draft(group) ? "draft " : "";
+  // A second group of the same latent layers holds the keys of their sparse index.
+  const auto same = [&](const CacheGroup& g) { return g.layers == groups[group].layers; };
+  const auto first = std::find_if(groups.begin(), groups.end(), same) - groups.begin();
+  const bool index = groups[group].kind == LayerKind::latent && !is_draft(group) &&
+                     static_cast<size_t>(first) < group;
+  return draft + (index ? "latent index" : name(groups[group].kind));
 }
 
 std::string PlanReport::keeps(size_t group) const {
@@ -119,8 +133,9 @@ std::vector<std::string> PlanReport::reasons() const {
                             has_states() ? ", where a snapshot of the states was kept" : ""));
   for (const CacheGroup& g : groups) {
     if (g.window == 0 && g.chunk == 0) continue;
-    out.push_back(fmt::format("windows and chunks are counted with a step of {} tokens in flight",
-                              shape.step_tokens));
+    out.push_back(fmt::format(
+        "all sequences but the last are computed; its windows still hold a step of {} tokens",
+        shape.step_tokens));
     break;
   }
   if (shape.state_slots > 0) {
@@ -147,7 +162,7 @@ Result<PlanReport> make_plan(const PlanFlags& flags) {
   report.ranks = flags.ranks;
   report.page_tokens = flags.block_size;
   report.shape.step_tokens = flags.step_tokens;
-  report.title = title_of(model, draft, format, report.memory_bytes);
+  report.title = title_of(flags.model, model, draft, format, report.memory_bytes);
   TRY_STATUS(add_groups(model, draft, format, &report));
   if (report.groups.empty()) return invalid("{}: no layer keeps anything", excerpt(flags.model));
   TRY(report.arena, arena_layout(report.groups, report.memory_bytes));

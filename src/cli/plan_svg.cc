@@ -161,7 +161,7 @@ void draw_load(const PlanReport& report, size_t i, Drawing* drawing) {
   MemoryBar arena(memory, 26, drawing);
   const int64_t wasted = point.n_sequences * (point.bytes - point.live_bytes);
   for (size_t g = 0; g < report.groups.size(); ++g) {
-    const int64_t live = live_bytes(report.groups[g], point.n_tokens, report.shape);
+    const int64_t live = live_bytes(report.groups[g], point.n_tokens, resident(report.shape));
     arena.add(point.n_sequences * live, tint_of(report, g).dark);
   }
   arena.add(wasted, kWaste);

@@ -9,17 +9,17 @@ namespace {
 
 std::string bytes_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
 
-// Text wrapped at 98 columns, every line after the first indented.
+// Text wrapped to the width, every line after the first indented.
 std::string bullet(std::string_view text) {
-  constexpr size_t kWidth = 96;
-  std::string out = "- ";
-  size_t column = 2;
+  constexpr size_t kWidth = 98;
+  std::string out = "-";
+  size_t column = 1;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find(' ', begin), text.size());
-    if (column + (end - begin) > kWidth) out += "\n  ", column = 2;
-    out += text.substr(begin, end - begin);
-    out += end < text.size() ? " " : "";
-    column += end - begin + 1;
+    const std::string_view word = text.substr(begin, end - begin);
+    if (column + 1 + word.size() > kWidth) out += "\n ", column = 1;
+    out += " " + std::string(word);
+    column += 1 + word.size();
     begin = end + 1;
   }
   return out + "\n";

@@ -36,17 +36,24 @@ std::vector<int64_t> sequence_pages(std::span<const CacheGroup> groups, int32_t 
   return pages;
 }
 
+StepShape resident(const StepShape& shape) {
+  StepShape generating = shape;
+  generating.step_tokens = 1;
+  return generating;
+}
+
 int64_t sequences_that_fit(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                            int32_t n_tokens, const StepShape& shape) {
-  const std::vector<int64_t> pages = sequence_pages(groups, n_tokens, shape);
-  int64_t most = 0;  // as if every slab were of the group that a sequence needs most slabs of
-  for (size_t g = 0; g < pages.size(); ++g) {
-    const int64_t all = layout.n_slabs * layout.groups[g].pages_per_slab;
-    if (pages[g] > 0) most = most == 0 ? all / pages[g] : std::min(most, all / pages[g]);
+  const std::vector<int64_t> last = sequence_pages(groups, n_tokens, shape);
+  const std::vector<int64_t> others = sequence_pages(groups, n_tokens, resident(shape));
+  int64_t limit = INT64_MAX;  // as if every slab were of one group
+  for (size_t g = 0; g < others.size(); ++g) {
+    if (others[g] == 0) continue;
+    limit = std::min(limit, layout.n_slabs * layout.groups[g].pages_per_slab / others[g]);
   }
-  return largest(most, [&](int64_t n) {
-    std::vector<int64_t> together = pages;
-    for (int64_t& count : together) count *= n;
+  return largest(limit, [&](int64_t n) {
+    std::vector<int64_t> together = last;
+    for (size_t g = 0; g < together.size(); ++g) together[g] += (n - 1) * others[g];
     return slabs_needed(layout, together) <= layout.n_slabs;
   });
 }
@@ -71,11 +78,12 @@ int64_t live_bytes(const CacheGroup& group, int32_t n_tokens, const StepShape& s
 
 PlanPoint plan_point(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                      int32_t n_tokens, const StepShape& shape) {
-  PlanPoint point{.n_tokens = n_tokens, .pages = sequence_pages(groups, n_tokens, shape)};
+  const StepShape generating = resident(shape);
+  PlanPoint point{.n_tokens = n_tokens, .pages = sequence_pages(groups, n_tokens, generating)};
   for (size_t g = 0; g < groups.size(); ++g) {
     point.group_bytes.push_back(point.pages[g] * layout.groups[g].page_bytes);
     point.bytes += point.group_bytes.back();
-    point.live_bytes += live_bytes(groups[g], n_tokens, shape);
+    point.live_bytes += live_bytes(groups[g], n_tokens, generating);
   }
   point.n_sequences = sequences_that_fit(groups, layout, n_tokens, shape);
   return point;

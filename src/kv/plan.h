@@ -20,7 +20,12 @@ int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages);
 std::vector<int64_t> sequence_pages(std::span<const CacheGroup> groups, int32_t n_tokens,
                                     const StepShape& shape);
 
-// The most sequences of n_tokens that an empty arena holds together. REQUIRES n_tokens > 0.
+// How a sequence that only generates is computed: a token per step, and what is proposed beside it.
+StepShape resident(const StepShape& shape);
+
+// The most sequences of n_tokens that the arena holds when they come one after another: all but the
+// last are resident, the last is still computed in steps of shape.step_tokens. REQUIRES
+// n_tokens > 0.
 int64_t sequences_that_fit(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                            int32_t n_tokens, const StepShape& shape);
 
@@ -32,10 +37,10 @@ int32_t longest_sequence(std::span<const CacheGroup> groups, const ArenaLayout& 
 // ends behind the last token, straddled window ends and alignment.
 int64_t live_bytes(const CacheGroup& group, int32_t n_tokens, const StepShape& shape);
 
-// One sequence of n_tokens, and how many there may be.
+// A resident sequence of n_tokens, and how many there may be.
 struct PlanPoint {
   int32_t n_tokens = 0;
-  std::vector<int64_t> pages;        // of one sequence, by group
+  std::vector<int64_t> pages;        // by group, the most it holds at any moment
   std::vector<int64_t> group_bytes;  // of those pages, whole granules
   int64_t bytes = 0;                 // their sum
   int64_t live_bytes = 0;            // of which what a query may read

@@ -95,11 +95,12 @@ int64_t longest_slab(const Mix& mix) {
 // Sequences are given their pages until one is refused, in an arena that hands out real offsets.
 int64_t admitted(const Mix& mix, const ArenaLayout& layout, int32_t n_tokens) {
   Arena arena(layout);
-  const auto pages = sequence_pages(mix.groups, n_tokens, mix.shape());
+  const auto computed = sequence_pages(mix.groups, n_tokens, mix.shape());
+  const auto kept = sequence_pages(mix.groups, n_tokens, resident(mix.shape()));
   for (int64_t n = 0;; ++n) {
-    if (!arena.fits(pages)) return n;
-    for (size_t g = 0; g < pages.size(); ++g) {
-      for (int64_t i = 0; i < pages[g]; ++i) arena.allocate(g);
+    if (!arena.fits(computed)) return n;
+    for (size_t g = 0; g < kept.size(); ++g) {
+      for (int64_t i = 0; i < kept[g]; ++i) arena.allocate(g);
     }
   }
 }

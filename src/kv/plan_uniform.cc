@@ -22,7 +22,7 @@ UniformKind kind_of(LayerKind kind) {
   return UniformKind::full;
 }
 
-UniformSpec token_spec(const CacheGroup& group, const UniformPlanOptions& options) {
+UniformSpec token_spec(const CacheGroup& group, bool is_index, const UniformPlanOptions& options) {
   UniformSpec spec{.kind = kind_of(group.kind),
                    .block_tokens = options.block_tokens,
                    .kv_heads = group.kv_heads,
@@ -35,6 +35,8 @@ UniformSpec token_spec(const CacheGroup& group, const UniformPlanOptions& option
   if (group.dtype == DType::f8e4m3) spec.quant = KvQuant::fp8_per_tensor;
   // Rows with scales between them are bytes to the pool.
   if (group.extra_bytes > 0) spec.k_dim = spec.v_dim = group.k_dim + group.extra_bytes;
+  // A latent layer names its format, its index does not: the reference tells them apart by it.
+  if (group.kind == LayerKind::latent && !is_index) spec.cache_format = "auto";
   return spec;
 }
 
@@ -59,7 +61,7 @@ Status add_model(const PlannedModel& model, const char* prefix, const UniformPla
       const auto i = static_cast<size_t>(layer);
       const auto* state = std::get_if<StateSpec>(&model.spec->layers[i].mixer);
       rows[i].push_back(state != nullptr ? state_spec(*state, model.format.ranks, options)
-                                         : token_spec(group, options));
+                                         : token_spec(group, !rows[i].empty(), options));
     }
   }
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -134,6 +136,22 @@ std::vector<std::string> reasons_of(const UniformLayout& layout,
   return reasons;
 }
 
+Result<UniformPoint> uniform_point(const UniformLayout& layout, UniformLimits limits,
+                                   int32_t n_tokens, const UniformPlanOptions& options) {
+  limits.max_model_len = n_tokens;
+  TRY(const UniformCapacity last, uniform_capacity(layout, limits));
+  limits.max_in_flight_tokens = 1 + options.speculative;
+  TRY(const UniformCapacity others, uniform_capacity(layout, limits));
+  int64_t last_blocks = 0, blocks = 0;
+  for (const int64_t count : last.blocks_per_request) last_blocks += count;
+  for (const int64_t count : others.blocks_per_request) blocks += count;
+  const int64_t left = layout.n_blocks - last_blocks;
+  return UniformPoint{.n_tokens = n_tokens,
+                      .bytes = blocks * block_bytes(layout.groups),
+                      .n_sequences = left < 0 || blocks == 0 ? 0 : 1 + left / blocks,
+                      .max_concurrency = last.max_concurrency};
+}
+
 }  // namespace
 
 Result<std::vector<UniformLayer>> uniform_layers(std::span<const PlannedModel> models,
@@ -162,16 +180,9 @@ Result<UniformPlan> uniform_plan(std::span<const PlannedModel> models,
   UniformPlan plan;
   TRY(plan.layout, uniform_layout(std::move(layers), options.memory_bytes, pool));
   TRY(plan.grain, uniform_grain(plan.layout.groups, pool));
-  const int64_t block = block_bytes(plan.layout.groups);
   for (const int32_t n_tokens : lengths) {
-    UniformLimits limits = pool.limits();
-    limits.max_model_len = n_tokens;
-    TRY(const UniformCapacity capacity, uniform_capacity(plan.layout, limits));
-    int64_t blocks = 0;
-    for (const int64_t count : capacity.blocks_per_request) blocks += count;
-    plan.points.push_back({.n_tokens = n_tokens,
-                           .bytes = blocks * block,
-                           .n_sequences = plan.layout.n_blocks / std::max<int64_t>(1, blocks)});
+    TRY(const UniformPoint point, uniform_point(plan.layout, pool.limits(), n_tokens, options));
+    plan.points.push_back(point);
   }
   plan.reasons = reasons_of(plan.layout, options);
   return plan;

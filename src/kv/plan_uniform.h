@@ -30,8 +30,9 @@ struct UniformPlanOptions {
 
 struct UniformPoint {
   int32_t n_tokens = 0;
-  int64_t bytes = 0;  // of one sequence's blocks
-  int64_t n_sequences = 0;
+  int64_t bytes = 0;           // of a resident sequence's blocks
+  int64_t n_sequences = 0;     // counted as in the arena: all but the last are resident
+  double max_concurrency = 0;  // as the reference prints it: each with a step in flight
 };
 
 struct UniformPlan {
