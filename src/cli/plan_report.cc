@@ -68,7 +68,8 @@ Status add_groups(const ModelSpec& model, const std::optional<ModelSpec>& draft,
   TRY(const std::vector<CacheGroup> more, cache_groups(*draft, plain));
   report->groups.insert(report->groups.end(), more.begin(), more.end());
   report->shape.slack_tokens = draft->draft->block_tokens - 1;
-  report->shape.state_slots = report->has_states() ? 1 : 0;  // where a rejected block starts again
+  // A state after each proposed token, so that any of them may be the last one accepted.
+  report->shape.state_slots = report->has_states() ? report->shape.slack_tokens : 0;
   return {};
 }
 
@@ -139,7 +140,8 @@ std::vector<std::string> PlanReport::reasons() const {
     break;
   }
   if (shape.state_slots > 0) {
-    out.push_back("each state has a second one, where a rejected draft starts again");
+    out.push_back(fmt::format("beside each state there are {}, one after each token proposed",
+                              shape.state_slots));
   }
   return out;
 }

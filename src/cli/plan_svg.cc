@@ -144,14 +144,13 @@ std::string load_text(int64_t n_sequences, int32_t n_tokens) {
 
 std::string waste_text(int64_t bytes, int64_t live) {
   const double part = static_cast<double>(std::max<int64_t>(0, bytes - live));
-  return fmt::format("{:.1f} % of what they take holds nothing",
-                     100.0 * part / static_cast<double>(bytes));
+  return fmt::format("{:.1f} % waste", 100.0 * part / static_cast<double>(bytes));
 }
 
 void draw_load(const PlanReport& report, size_t i, Drawing* drawing) {
   const PlanPoint& point = report.points[i];
   const auto memory = static_cast<double>(report.memory_bytes);
-  drawing->text(0, 20, fmt::format("{} tokens each", short_count(point.n_tokens)), "start", 14,
+  drawing->text(12, 20, fmt::format("{} tokens each", short_count(point.n_tokens)), "start", 14,
                 kInk, true);
   drawing->text(kLeft - 12, 44, "arena", "end", 12, kQuiet);
   drawing->text(kLeft, 20,
@@ -207,8 +206,8 @@ void draw_legend(const PlanReport& report, Drawing* drawing) {
   for (size_t g = 0; g < report.groups.size(); ++g) {
     entry(tint_of(report, g).dark, report.group_name(g));
   }
-  entry(kWaste, "holds nothing");
-  entry(kFree, "free: less than one sequence more");
+  entry(kWaste, "waste: padding, page ends, second states");
+  entry(kFree, "free: less than one more sequence");
   drawing->y += 26;
 }
 
@@ -219,7 +218,7 @@ std::string plan_svg(const PlanReport& report) {
   drawing.y = 14;
   drawing.text(kWidth / 2, 18, report.title, "middle", 17, kInk, true);
   drawing.y += 44;
-  drawing.text(0 + 12, 10, "One page of each group, to scale", "start", 15, kInk, true);
+  drawing.text(12, 10, "One page of each group, to scale", "start", 15, kInk, true);
   drawing.y += 24;
   int64_t largest = 0;
   for (const CacheGroup& group : report.groups) largest = std::max(largest, group.page_bytes());
@@ -227,7 +226,7 @@ std::string plan_svg(const PlanReport& report) {
     draw_page(report, g, static_cast<double>(largest) / kBar, &drawing);
   }
   drawing.y += 10;
-  drawing.text(12, 10, fmt::format("What {} hold", bytes_text(report.memory_bytes)), "start", 15,
+  drawing.text(12, 10, fmt::format("What {} holds", bytes_text(report.memory_bytes)), "start", 15,
                kInk, true);
   drawing.y += 24;
   draw_legend(report, &drawing);

@@ -33,11 +33,11 @@ int64_t chunk_pages(const CacheGroup& group, int32_t n_tokens, int64_t span) {
 int64_t no_page(const CacheGroup&, int32_t, int64_t) { return 0; }
 
 constexpr KindRow kRows[] = {
-    {from_zero, every_page, true, true, false},      // full
+    {from_zero, every_page, true, true, false},       // full
     {from_window, window_pages, true, false, false},  // window
-    {from_chunk, chunk_pages, true, false, false},   // chunk
-    {from_zero, every_page, true, true, false},      // latent
-    {from_next, no_page, false, false, true},        // state
+    {from_chunk, chunk_pages, true, false, false},    // chunk
+    {from_zero, every_page, true, true, false},       // latent
+    {from_next, no_page, false, false, true},         // state
 };
 static_assert(std::size(kRows) == kLayerKinds);
 

@@ -19,8 +19,8 @@ struct KindRow {
   // Pages that tokens of one sequence can touch at once, when it has n_tokens at the end, at most
   // `span` of them behind the query and in the step that computes them.
   int64_t (*most_pages)(const CacheGroup& group, int32_t n_tokens, int64_t span);
-  bool by_token;       // pages hold tokens; otherwise a layer's state
-  bool needs_all;      // every token from 0 on, so that a page without those before it is useless
+  bool by_token;        // pages hold tokens; otherwise a layer's state
+  bool needs_all;       // every token from 0 on, so that a page without those before it is useless
   bool needs_snapshot;  // a resume at n requires a copy of the state after exactly n tokens
 };
 
@@ -43,7 +43,7 @@ BlockRange resume_blocks(const CacheGroup& group, int32_t n);
 
 // How a sequence is computed, as far as its pages depend on it.
 struct StepShape {
-  int32_t step_tokens = 1;  // at most so many tokens per step
+  int32_t step_tokens = 1;   // at most so many tokens per step
   int32_t slack_tokens = 0;  // crop may take back so many, so that windows keep as many more
   int32_t state_slots = 0;   // states kept beside the committed one
 };
