@@ -205,5 +205,95 @@ TEST(Cli, DamagedCheckpointsAreOneClearErrorAndCode2) {
   EXPECT_NE(missing.out.find("model-00002"), std::string::npos) << missing.out;
 }
 
+const std::string kConfigs = std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/";
+
+TEST(Plan, EveryPublishedConfigHasATableAJsonAndADrawing) {
+  const Folder folder;
+  for (const auto& entry : std::filesystem::directory_iterator(kConfigs)) {
+    const std::string config = entry.path().string();
+    const std::string svg = folder.write("plan.svg", "");
+    const Ran table = ashlar("plan " + config + " --svg " + svg);
+    ASSERT_EQ(table.code, 0) << table.out;
+    for (size_t begin = 0; begin < table.out.size();) {
+      const size_t end = std::min(table.out.find('\n', begin), table.out.size());
+      EXPECT_LE(end - begin, 100u) << config << ": " << table.out.substr(begin, end - begin);
+      begin = end + 1;
+    }
+    std::ifstream drawn(svg);
+    const std::string text((std::istreambuf_iterator<char>(drawn)), {});
+    EXPECT_EQ(text.compare(0, 4, "<svg"), 0) << config;
+    EXPECT_TRUE(text.ends_with("</svg>\n")) << config;
+    for (const char* odd : {"'nan'", "'inf'", "'-", " nan", " inf"}) {
+      EXPECT_EQ(text.find(odd), std::string::npos) << config << ": " << odd;
+    }
+    const Json json = json_of(ashlar("plan " + config + " --json"));
+    ASSERT_NE(json.find("arena"), nullptr) << config;
+    EXPECT_EQ(json.find("arena")->find("smallest_reusable_prefix")->as_int(), 16);
+  }
+}
+
+TEST(Plan, ADraftIsOneMoreGroup) {
+  const std::string pro = "plan " + kConfigs + "mimo-v2.5-pro.json --json --max-model-len 131072";
+  const Json alone = json_of(ashlar(pro));
+  const Json both = json_of(ashlar(pro + " --draft " + kConfigs + "mimo-v2.5-pro-fp4-dflash.json"));
+  const auto& groups = both.find("arena")->find("groups")->as_array();
+  EXPECT_EQ(alone.find("arena")->find("groups")->as_array().size() + 1, groups.size());
+  EXPECT_TRUE(groups.back().find("draft")->as_bool());
+  EXPECT_EQ(groups.back().find("token_bytes")->as_int(), 20480);
+  EXPECT_EQ(groups.back().find("window")->as_int(), 1024);
+}
+
+TEST(Plan, FlagsAreHonouredOrRefused) {
+  const std::string qwen = "plan " + kConfigs + "qwen3.5-397b-a17b-fp8.json ";
+  const Json two = json_of(ashlar(qwen + "--tensor-parallel-size 2 --json"));
+  EXPECT_EQ(two.find("uniform")->find("smallest_reusable_prefix")->as_int(), 2096);
+  const Json packed = json_of(ashlar(qwen + "--tensor-parallel-size 2 --attn-pack-size 4 --json"));
+  EXPECT_LT(packed.find("uniform")->find("smallest_reusable_prefix")->as_int(), 600);
+  EXPECT_NE(ashlar(qwen + "--layout uniform").out.find("2096"), std::string::npos);
+  const std::pair<std::string, const char*> kRefused[] = {
+      {qwen + "--kv-cache-dtype fp8_ds_mla", "no latent layers; use fp8"},
+      {qwen + "--tensor-parallel-size 3", "tensor parallel size 3: layer 0 has 64 heads"},
+      {qwen + "--memory 1MiB", "give at least"},
+      {qwen + "--memory lots", "--memory \"lots\""},
+      {qwen + "--draft " + kConfigs + "qwen3-8b.json", "says nothing of blocks to propose"},
+      {"plan", "MODEL is missing"},
+      {"plan --cases x.jsonl", "add --layout uniform"},
+      {"plan /nowhere/config.json", "/nowhere/config.json"},
+      {"score " + kConfigs + "deepseek-v3-r1.json --input x --load-format dummy", "x"},
+      {"bench model " + kConfigs + "deepseek-v3-r1.json --load-format dummy",
+       "can be planned, not run yet; architectures that run are llama"},
+  };
+  for (const auto& [arguments, expected] : kRefused) {
+    const Ran ran = ashlar(arguments);
+    EXPECT_EQ(ran.code, 2) << arguments;
+    EXPECT_NE(ran.out.find(expected), std::string::npos) << arguments << ": " << ran.out;
+  }
+}
+
+TEST(Plan, CasesAreAnsweredLineByLine) {
+  const Folder folder;
+  const std::string good =
+      R"({"name":"a","input":{"layers":{"l":{"kind":"full","block_size":16,"kv_heads":1,)"
+      R"("head_size":64,"esz":2}},"memory":1048576,"max_model_len":64,)"
+      R"("max_in_flight_tokens":64}})";
+  const std::string large = R"({"name":"b","input":{"layers":{"l":{"kind":"full","block_size":16,)"
+                            R"("kv_heads":1,"head_size":64,"esz":2}},"memory":1024,)"
+                            R"("max_model_len":64,"max_in_flight_tokens":64}})";
+  const std::string file = folder.write("cases.jsonl", good + "\n" + large + "\n");
+  const Ran ran = ashlar("plan --layout uniform --json --cases " + file);
+  EXPECT_EQ(ran.code, 0) << ran.out;
+  const size_t end = ran.out.find('\n');
+  const auto first = parse_json(ran.out.substr(0, end), "first");
+  const auto second = parse_json(ran.out.substr(end + 1), "second");
+  ASSERT_TRUE(first && second) << ran.out;
+  EXPECT_EQ(first->find("name")->as_string(), "a");
+  EXPECT_EQ(first->find("expected")->find("num_blocks")->as_int(), 256);
+  EXPECT_EQ(second->find("error")->as_string(), "ValueError");
+  const std::string bad = folder.write("bad.jsonl", good + "\n{\"name\":\"c\",\"input\":[]}\n");
+  const Ran refused = ashlar("plan --layout uniform --cases " + bad);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.out.find("case 2"), std::string::npos) << refused.out;
+}
+
 }  // namespace
 }  // namespace ashlar

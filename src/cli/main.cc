@@ -57,6 +57,7 @@ int run_main(int argc, char** argv) {
   commands.push_back(make_run(&program));
   commands.push_back(make_score(&program));
   commands.push_back(make_eval(&program));
+  commands.push_back(make_plan_command(&program));
   CLI::App* bench =
       program.add_subcommand("bench", "Measure speed as percent of this machine's roof.");
   bench->require_subcommand(1);
@@ -66,6 +67,7 @@ int run_main(int argc, char** argv) {
       "Examples:\n"
       "  ashlar run zoo/mimo-tiny -p \"Ann has 3 apples and buys 4 more. How many now?\"\n"
       "  ashlar eval zoo/mimo-tiny --data zoo/eval.jsonl\n"
+      "  ashlar plan config.json --memory 60GiB\n"
       "  ashlar bench model config.json --load-format dummy\n\n"
       "Exit codes: 0 done, 2 bad input or not enough of something (the message says what).\n"
       "ASHLAR_FORCE_ISA=baseline|avx2|avx512|avx512_bf16 holds the kernels to an instruction set.");

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kMinSlabBytes = int64_t{64} << 10;
 // ... and at most this many of the largest page, so that a slab empties and returns soon.
 constexpr int64_t kMaxLargestPages = 8;
+// ... unless a longer one loses less than this part of itself where the short ones lose more.
+constexpr double kFineRemainder = 0.005;
 // Fewer slabs than this and one group's lease starves the others.
 constexpr int64_t kWantedSlabs = 32;
 
@@ -26,23 +28,37 @@ double worst_remainder(std::span<const CacheGroup> groups, int64_t slab_bytes) {
   return worst;
 }
 
-int64_t choose_slab_bytes(std::span<const CacheGroup> groups, int64_t memory_bytes) {
-  int64_t largest = 0;
-  for (const CacheGroup& group : groups) largest = std::max(largest, group.page_bytes());
-  const int64_t low = std::max(largest, std::min(kMinSlabBytes, memory_bytes / kWantedSlabs));
-  const int64_t high = std::max(
-      low + largest,
-      std::min(kMaxLargestPages * std::max(largest, kMinSlabBytes), memory_bytes / kWantedSlabs));
-  int64_t best = 0;
-  double best_lost = 2;
+struct SlabChoice {
+  int64_t bytes = 0;
+  double lost = 2;  // more than anything loses
+};
+
+// The slab in [low, high] that loses least; the shortest of several.
+SlabChoice best_slab(std::span<const CacheGroup> groups, int64_t low, int64_t high) {
+  SlabChoice best;
   for (const CacheGroup& group : groups) {
     const int64_t page = group.page_bytes();
     for (int64_t slab = round_up(low, page); slab <= high; slab += page) {
       const double lost = worst_remainder(groups, slab);
-      if (lost < best_lost || (lost == best_lost && slab < best)) best = slab, best_lost = lost;
+      if (lost < best.lost || (lost == best.lost && slab < best.bytes)) best = {slab, lost};
     }
   }
   return best;
+}
+
+int64_t choose_slab_bytes(std::span<const CacheGroup> groups, int64_t memory_bytes) {
+  int64_t largest = 0;
+  for (const CacheGroup& group : groups) largest = std::max(largest, group.page_bytes());
+  const int64_t most = memory_bytes / kWantedSlabs;
+  const int64_t low = std::max(largest, std::min(kMinSlabBytes, most));
+  int64_t high =
+      std::max(low + largest, std::min(kMaxLargestPages * std::max(largest, kMinSlabBytes), most));
+  SlabChoice best = best_slab(groups, low, high);
+  for (; best.lost > kFineRemainder && high < most; high *= 2) {
+    const SlabChoice longer = best_slab(groups, high, std::min(2 * high, most));
+    if (longer.lost < best.lost) best = longer;
+  }
+  return best.bytes;
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
       layer_caches_(std::move(layer_caches)),
       scratch_(std::move(scratch)) {
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    const AttentionSpec& a = spec_.layers[i].attention;
+    const AttentionSpec& a = attention_of(spec_.layers[i]);
     const int32_t group = layer_caches_[i].group;
     const auto same = [&](const PlanKey& key) {
       return key.group == group && key.shape.heads == a.heads;
@@ -77,7 +77,7 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     const LayerSpec& layer = spec_.layers[i];
     context.normalize(scratch_.hidden(n), weights.layers[i].attention_norm, scratch_.normed(n));
-    attention_layer(context, layer.attention, weights.layers[i], layer_caches_[i],
+    attention_layer(context, attention_of(layer), weights.layers[i], layer_caches_[i],
                     plans_[layer_plan_[i]]);
     context.normalize(scratch_.hidden(n), weights.layers[i].mlp_norm, scratch_.normed(n));
     if (const auto* moe = std::get_if<MoeMlp>(&layer.mlp)) {

@@ -19,7 +19,7 @@ Widths widest(const ModelSpec& model, int64_t max_tokens) {
   Widths w;
   int64_t deepest = model.hidden;  // the largest K of any product
   for (const LayerSpec& layer : model.layers) {
-    const AttentionSpec& a = layer.attention;
+    const AttentionSpec& a = attention_of(layer);
     w.q = std::max(w.q, int64_t{a.heads} * a.k_dim);
     w.k = std::max(w.k, int64_t{a.kv_heads} * a.k_dim);
     w.v = std::max(w.v, int64_t{a.kv_heads} * a.v_dim);

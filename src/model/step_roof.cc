@@ -30,7 +30,7 @@ Roof step_roof(const ModelSpec& model, DType matrix, DType cache, const StepSize
   double row_elements = 0;   // multiplied per row
   double cache_bytes = 0, attention_flops = 0;
   for (const LayerSpec& layer : model.layers) {
-    const AttentionSpec& a = layer.attention;
+    const AttentionSpec& a = attention_of(layer);
     const double projections = attention_elements(a, hidden);
     read_elements += projections;
     row_elements += projections;

@@ -79,7 +79,7 @@ std::string describe(const ModelSpec& model) {
     out += fmt::format("rope {} {}\n", rope.amplitude, fmt::join(rope.inv_freq, ","));
   }
   for (const LayerSpec& layer : model.layers) {
-    const AttentionSpec& a = layer.attention;
+    const AttentionSpec& a = attention_of(layer);
     out += fmt::format("attention {} {} {} {} window {} {} {} {} {} {} {} {} rope {}\n", a.heads,
                        a.kv_heads, a.k_dim, a.v_dim, a.window, a.scale, a.softcap, a.value_scale,
                        a.sinks, a.qk_norm, a.qkv_bias, a.o_bias, a.rope);
@@ -125,8 +125,8 @@ TEST(Families, PublishedConfigsAreRead) {
   ASSERT_TRUE(mimo) << mimo.error().text;
   EXPECT_EQ(mimo->layers.size(), 48u);
   EXPECT_EQ(mimo->quantization, "fp8");
-  const AttentionSpec& full = mimo->layers[5].attention;
-  const AttentionSpec& window = mimo->layers[6].attention;
+  const AttentionSpec& full = attention_of(mimo->layers[5]);
+  const AttentionSpec& window = attention_of(mimo->layers[6]);
   EXPECT_EQ(std::tie(full.heads, full.kv_heads, full.k_dim, full.v_dim, full.window, full.sinks),
             std::tuple(64, 4, 192, 128, 0, false));
   EXPECT_EQ(std::tie(window.heads, window.kv_heads, window.k_dim, window.window, window.sinks),
@@ -142,13 +142,13 @@ TEST(Families, PublishedConfigsAreRead) {
   ASSERT_TRUE(qwen) << qwen.error().text;
   EXPECT_EQ(qwen->layers.size(), 28u);
   EXPECT_TRUE(qwen->tied_head);
-  EXPECT_TRUE(qwen->layers[0].attention.qk_norm);
-  EXPECT_EQ(qwen->layers[27].attention.window, 0);
+  EXPECT_TRUE(attention_of(qwen->layers[0]).qk_norm);
+  EXPECT_EQ(attention_of(qwen->layers[27]).window, 0);
   EXPECT_EQ(qwen->eos_tokens, std::vector<int32_t>{151645});
 
   const auto llama = read_model_spec(config_file("llama-3.1-8b.json"));
   ASSERT_TRUE(llama) << llama.error().text;
-  EXPECT_EQ(llama->layers[31].attention.k_dim, 128) << "hidden_size / num_attention_heads";
+  EXPECT_EQ(attention_of(llama->layers[31]).k_dim, 128) << "hidden_size / num_attention_heads";
   EXPECT_EQ(llama->eos_tokens, (std::vector<int32_t>{128001, 128008, 128009}));
 }
 
@@ -195,7 +195,7 @@ TEST(Families, WindowsOfQwenStartWhereTheConfigSays) {
     std::vector<int32_t> out;
     const auto model = read_model_spec(config);
     CHECK(model.has_value(), "{}", model.error().text);
-    for (const LayerSpec& layer : model->layers) out.push_back(layer.attention.window);
+    for (const LayerSpec& layer : model->layers) out.push_back(attention_of(layer).window);
     return out;
   };
   const Json config = config_text(kQwen);

@@ -1,38 +1,137 @@
 #include "spec/groups.h"
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
+#include <tuple>
 
 #include "base/checked.h"
 #include "tensor/paged.h"
 
 namespace ashlar {
+namespace {
 
-const char* name(LayerKind kind) { return kind == LayerKind::full ? "full" : "window"; }
+// Elements that share one scale in packed latent rows and in 8-bit index keys.
+constexpr int32_t kScaleSpan = 128;
+constexpr int32_t kScaleBytes = 4;
+
+// Heads of one rank: divided, or one of them on each of several ranks; 0: neither comes out even.
+int32_t heads_per_rank(int32_t heads, int32_t ranks) {
+  if (heads % ranks == 0) return heads / ranks;
+  return ranks % heads == 0 ? 1 : 0;
+}
+
+CacheGroup attention_group(const AttentionSpec& a, const CacheFormat& format) {
+  const LayerKind kind = a.window > 0  ? LayerKind::window
+                         : a.chunk > 0 ? LayerKind::chunk
+                                       : LayerKind::full;
+  return {.kind = kind,
+          .kv_heads = heads_per_rank(a.kv_heads, format.ranks),
+          .k_dim = a.k_dim,
+          .v_dim = a.v_dim,
+          .window = a.window,
+          .chunk = a.chunk};
+}
+
+CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
+  CacheGroup group{.kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.row_dim()};
+  if (format.packed_latent) {
+    const int32_t wider = static_cast<int32_t>(size_of(DType::bf16) - size_of(DType::f8e4m3));
+    group.extra_bytes = latent.rope_dim * wider + latent.kv_lora / kScaleSpan * kScaleBytes;
+  }
+  return group;
+}
+
+CacheGroup index_group(const LatentSpec& latent, const CacheFormat& format) {
+  CacheGroup group{.kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.index_dim};
+  if (format.dtype == DType::f8e4m3) {
+    group.extra_bytes = static_cast<int32_t>(ceil_div(latent.index_dim, kScaleSpan)) * kScaleBytes;
+  }
+  return group;
+}
+
+CacheGroup state_group(const StateSpec& state, const CacheFormat& format) {
+  return {.kind = LayerKind::state, .state_bytes = state.bytes(format.ranks)};
+}
+
+// The groups, built layer by layer.
+struct Grouping {
+  CacheFormat format;
+  std::vector<CacheGroup> groups;
+
+  void add(CacheGroup row, size_t layer) {
+    row.page_tokens = format.page_tokens;
+    row.dtype = format.dtype;
+    const auto key = [](const CacheGroup& g) {
+      return std::tie(g.kind, g.kv_heads, g.k_dim, g.v_dim, g.window, g.chunk, g.state_bytes,
+                      g.extra_bytes);
+    };
+    auto group = std::find_if(groups.begin(), groups.end(),
+                              [&](const CacheGroup& g) { return key(g) == key(row); });
+    if (group == groups.end()) group = groups.insert(groups.end(), std::move(row));
+    group->layers.push_back(static_cast<int32_t>(layer));
+  }
+};
+
+Status check_divides(const ModelSpec& model, int32_t ranks) {
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    const Mixer& mixer = model.layers[i].mixer;
+    int32_t heads = ranks, kv_heads = ranks;  // a layer without a mixer divides
+    if (const auto* a = std::get_if<AttentionSpec>(&mixer))
+      heads = a->heads, kv_heads = a->kv_heads;
+    if (const auto* l = std::get_if<LatentSpec>(&mixer)) heads = l->heads;
+    if (const auto* s = std::get_if<StateSpec>(&mixer)) {
+      heads = s->heads;
+      if (s->key_heads > 0) kv_heads = s->key_heads;
+    }
+    if (heads % ranks != 0 || heads_per_rank(kv_heads, ranks) == 0) {
+      return invalid("tensor parallel size {}: layer {} has {} heads and {} shared heads: {}",
+                     ranks, i, heads, kv_heads,
+                     "the size must divide the first and divide or be a multiple of the second");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+const char* name(LayerKind kind) {
+  constexpr const char* kNames[] = {"full", "window", "chunk", "latent", "state"};
+  static_assert(std::size(kNames) == kLayerKinds);
+  return kNames[static_cast<size_t>(kind)];
+}
 
 int64_t CacheGroup::page_bytes() const { return round_up(page_data_bytes(), kGranuleBytes); }
 
-std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens) {
-  std::vector<CacheGroup> groups;
+Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format) {
+  CHECK(format.ranks > 0 && format.page_tokens > 0);
+  TRY_STATUS(check_divides(model, format.ranks));
+  Grouping grouping{.format = format, .groups = {}};
+  if (format.packed_latent) grouping.format.dtype = DType::f8e4m3;
+  bool has_latent = false;
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    const AttentionSpec& a = model.layers[i].attention;
-    const auto same = [&](const CacheGroup& g) {
-      return g.window == a.window && g.kv_heads == a.kv_heads && g.k_dim == a.k_dim &&
-             g.v_dim == a.v_dim;
-    };
-    auto group = std::find_if(groups.begin(), groups.end(), same);
-    if (group == groups.end()) {
-      groups.push_back({.kind = a.window > 0 ? LayerKind::window : LayerKind::full,
-                        .kv_heads = a.kv_heads,
-                        .k_dim = a.k_dim,
-                        .v_dim = a.v_dim,
-                        .window = a.window,
-                        .page_tokens = page_tokens,
-                        .dtype = dtype});
-      group = std::prev(groups.end());
+    const Mixer& mixer = model.layers[i].mixer;
+    if (const auto* a = std::get_if<AttentionSpec>(&mixer)) {
+      grouping.add(attention_group(*a, grouping.format), i);
+    } else if (const auto* latent = std::get_if<LatentSpec>(&mixer)) {
+      has_latent = true;
+      grouping.add(latent_group(*latent, grouping.format), i);
+      if (latent->index_dim > 0) grouping.add(index_group(*latent, grouping.format), i);
+    } else if (const auto* state = std::get_if<StateSpec>(&mixer)) {
+      grouping.add(state_group(*state, grouping.format), i);
     }
-    group->layers.push_back(static_cast<int32_t>(i));
   }
-  return groups;
+  if (format.packed_latent && !has_latent) {
+    return unsupported("cache dtype fp8_ds_mla: {} has no latent layers; use fp8",
+                       excerpt(model.model_type));
+  }
+  return std::move(grouping.groups);
+}
+
+std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens) {
+  auto groups = cache_groups(model, CacheFormat{.dtype = dtype, .page_tokens = page_tokens});
+  CHECK(groups.has_value());
+  return *std::move(groups);
 }
 
 }  // namespace ashlar

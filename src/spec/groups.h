@@ -11,7 +11,10 @@
 
 namespace ashlar {
 
-enum class LayerKind : uint8_t { full, window };
+// full and latent keep every token; window the last ones; chunk those of the current chunk; state
+// no tokens but one state per layer.
+enum class LayerKind : uint8_t { full, window, chunk, latent, state };
+constexpr int kLayerKinds = 5;
 
 const char* name(LayerKind kind);
 
@@ -19,24 +22,51 @@ struct CacheGroup {
   LayerKind kind = LayerKind::full;
   std::vector<int32_t> layers;  // indices into ModelSpec::layers, ascending
   int32_t kv_heads = 0;
-  int32_t k_dim = 0;
+  int32_t k_dim = 0;  // latent: the whole row, of which V is a part
   int32_t v_dim = 0;
-  int32_t window = 0;  // tokens kept for the next query; 0: all
-  int32_t page_tokens = 16;
+  int32_t window = 0;        // tokens kept for the next query; 0: all
+  int32_t chunk = 0;         // tokens that share a chunk; 0: all
+  int64_t state_bytes = 0;   // one layer's state
+  int32_t page_tokens = 16;  // of a state group: at which its snapshots may lie
   DType dtype = DType::bf16;
+  // Per token and layer beside the elements of K and V: scales, and a part kept wider than dtype.
+  int32_t extra_bytes = 0;
 
   int64_t n_layers() const { return static_cast<int64_t>(layers.size()); }
+  bool has_tokens() const { return kind != LayerKind::state; }
   // K of one layer for one page; V follows it, and the next layer follows V.
   int64_t k_bytes() const { return int64_t{kv_heads} * page_tokens * k_dim * size_of(dtype); }
   int64_t v_bytes() const { return int64_t{kv_heads} * page_tokens * v_dim * size_of(dtype); }
-  // Bytes of one token in all layers of the group.
-  int64_t token_bytes() const { return n_layers() * (k_bytes() + v_bytes()) / page_tokens; }
-  // Bytes that hold data in one page, and the page's size in the arena (whole granules).
-  int64_t page_data_bytes() const { return n_layers() * (k_bytes() + v_bytes()); }
+  // One layer's part of a page; of a state group the page itself.
+  int64_t layer_bytes() const {
+    return has_tokens() ? k_bytes() + v_bytes() + int64_t{extra_bytes} * page_tokens : state_bytes;
+  }
+  // Bytes of one token in all layers of the group; 0 for states, which no token adds to.
+  int64_t token_bytes() const {
+    return has_tokens() ? n_layers() * layer_bytes() / page_tokens : 0;
+  }
+  // Bytes that hold data in one page, and the page's size in the arena (whole granules). A page is
+  // page_tokens tokens of all layers, or the state of one layer.
+  int64_t page_data_bytes() const {
+    return has_tokens() ? n_layers() * layer_bytes() : state_bytes;
+  }
   int64_t page_bytes() const;
 };
 
-// What each page must hold; `page_tokens` in [1, 1024] is checked by the caller's flag.
+struct CacheFormat {
+  DType dtype = DType::bf16;  // of K, V and latents; states have their own
+  int32_t page_tokens = 16;   // in [1, 1024], checked by the caller's flag
+  int32_t ranks = 1;          // tensor-parallel size; the groups are one rank's
+  // Latent rows as 8-bit floats with a scale per 128 and the rotated part in bf16 ("fp8_ds_mla").
+  bool packed_latent = false;
+};
+
+// What each page must hold. KV heads are divided among ranks, or replicated when ranks exceed them;
+// latents are whole on every rank. invalid when heads and ranks do not divide; unsupported for
+// packed_latent without latents.
+Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format);
+
+// The same of one rank, where nothing can fail.
 std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens);
 
 }  // namespace ashlar

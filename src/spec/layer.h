@@ -7,6 +7,10 @@
 #include <variant>
 #include <vector>
 
+#include "base/check.h"
+#include "tensor/dtype.h"
+#include "tensor/view.h"
+
 namespace ashlar {
 
 // How a head's dims are paired for rotation: i with i + R, or 2i with 2i + 1.
@@ -21,13 +25,15 @@ struct RopeSpec {
   bool operator==(const RopeSpec&) const = default;
 };
 
-// Softmax attention with its own K and V per token; window == 0 means every earlier token.
+// Softmax attention with its own K and V per token. A query sees every earlier token, or the last
+// `window` ones, or those of its own aligned chunk (window and chunk exclude each other).
 struct AttentionSpec {
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t k_dim = 0;  // of queries and keys
   int32_t v_dim = 0;
-  int32_t window = 0;  // tokens a query sees, itself included
+  int32_t window = 0;  // tokens a query sees, itself included; 0: all
+  int32_t chunk = 0;   // a query at p sees from floor(p / chunk) * chunk on; 0: all
   float scale = 1.0f;
   float softcap = 0.0f;      // 0: none
   float value_scale = 1.0f;  // V is multiplied by this before it is cached
@@ -35,7 +41,56 @@ struct AttentionSpec {
   bool qk_norm = false;      // RMSNorm per head on q and k, before rotation
   bool qkv_bias = false;
   bool o_bias = false;
-  int32_t rope = 0;  // index into ModelSpec::ropes
+  bool output_gate = false;  // the output is multiplied by the sigmoid of a second query projection
+  int32_t rope = 0;          // index into ModelSpec::ropes; kNoRope: positions do not enter
+};
+
+constexpr int32_t kNoRope = -1;
+
+// Multi-head latent attention (DeepSeek-V2, 2024, section 2.1): K and V of all heads are products
+// of one cached latent; beside it one rotated key shared by all heads. The cache row of a token is
+// [latent | rotated key].
+struct LatentSpec {
+  int32_t heads = 0;
+  int32_t q_lora = 0;     // rank of the query's own latent; 0: queries are projected directly
+  int32_t kv_lora = 0;    // dims of the cached latent
+  int32_t nope_dim = 0;   // of a head's query and key, not rotated
+  int32_t rope_dim = 0;   // of a head's query and of the shared key
+  int32_t v_dim = 0;      // of a head
+  int32_t index_dim = 0;  // of the sparse index's cached key; 0: every token is attended
+  int32_t index_heads = 0;
+  int32_t index_topk = 0;  // tokens the index lets a query see
+  float scale = 1.0f;
+  int32_t rope = 0;  // index into ModelSpec::ropes; kNoRope: rope_dim is there but is not rotated
+
+  int32_t row_dim() const { return kv_lora + rope_dim; }
+};
+
+// How a recurrent layer's state S forgets and learns, per token.
+enum class Recurrence : uint8_t {
+  channel_scan,   // S[d, n] decays per channel and state dim, learns an outer product (Mamba, 2023)
+  head_scan,      // one decay per head (Mamba-2, 2024)
+  delta,          // one decay per head, learns the error of its own prediction (Gated DeltaNet)
+  channel_delta,  // the same with a decay per key dim (Kimi Delta Attention)
+};
+
+// A layer that keeps a state of fixed size instead of tokens: the inputs of a short causal
+// convolution and the recurrence's own state. Sizes are of the whole model; `ranks` divides them.
+struct StateSpec {
+  Recurrence recurrence = Recurrence::delta;
+  int32_t heads = 0;        // of the state; channel_scan: the channels
+  int32_t value_dim = 0;    // of a head; channel_scan: 1
+  int32_t key_dim = 0;      // of a head: what a query is multiplied with
+  int32_t key_heads = 0;    // heads / key_heads state heads share keys; 0: keys pass no convolution
+  int32_t conv_kernel = 0;  // taps
+  DType conv_dtype = DType::bf16;
+  DType recurrent_dtype = DType::f32;
+
+  // Shares of one of `ranks` tensor-parallel ranks: heads are divided, key heads divided or, when
+  // ranks exceed them, one on each. REQUIRES ranks to divide heads.
+  Shape conv_shape(int32_t ranks = 1) const;       // [conv_kernel - 1, channels]
+  Shape recurrent_shape(int32_t ranks = 1) const;  // [heads, value_dim, key_dim]
+  int64_t bytes(int32_t ranks = 1) const;          // of one layer's state
 };
 
 struct DenseMlp {
@@ -57,9 +112,18 @@ struct MoeMlp {
   float scaling = 1.0f;
 };
 
+// What mixes tokens; none in a layer that is an MLP alone.
+using Mixer = std::variant<AttentionSpec, LatentSpec, StateSpec, std::monostate>;
+
 struct LayerSpec {
-  AttentionSpec attention;
+  Mixer mixer;
   std::variant<DenseMlp, MoeMlp> mlp;
 };
+
+// REQUIRES a layer of that kind: for code that runs after read_model_spec, which admits no other.
+inline const AttentionSpec& attention_of(const LayerSpec& layer) {
+  CHECK(std::holds_alternative<AttentionSpec>(layer.mixer), "mixer {}", layer.mixer.index());
+  return *std::get_if<AttentionSpec>(&layer.mixer);
+}
 
 }  // namespace ashlar

@@ -2,6 +2,7 @@
 
 // What a model is, as data: read from a checkpoint's config.json by the family that knows its keys.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,13 @@
 #include "tensor/dtype.h"
 
 namespace ashlar {
+
+// What makes a model a draft: it proposes a block of tokens from hidden states of its target.
+struct DraftSpec {
+  int32_t block_tokens = 0;   // proposed at once, the last accepted token included
+  int32_t mask_token = 0;     // what stands at a position not yet proposed
+  std::vector<int32_t> taps;  // target layers whose output it reads
+};
 
 struct ModelSpec {
   std::string model_type;  // as the config spells it, for messages only
@@ -24,13 +32,21 @@ struct ModelSpec {
   std::vector<int32_t> eos_tokens;
   std::vector<RopeSpec> ropes;
   std::vector<LayerSpec> layers;
+  std::optional<DraftSpec> draft;
+  // Why this model can be planned but not run yet; empty: it can run.
+  std::string plan_only;
   // Tensors of the checkpoint that text generation does not use; not reported as unexpected.
   std::vector<std::string> ignored_prefixes;
   std::vector<std::string> ignored_suffixes;
 };
 
-// unsupported: an unknown architecture (the known ones are listed) or a value that is not built
-// yet; invalid: a missing key or an impossible value. Both name key and value.
+// A model to run. unsupported: an unknown architecture (the known ones are listed), one that can
+// only be planned yet, or a value that is not built; invalid: a missing key or an impossible value.
+// All name key and value.
 Result<ModelSpec> read_model_spec(const Json& config);
+
+// A model to plan: as above, models that cannot run yet included. Of those (plan_only is set) the
+// mixers, ropes and common sizes are filled; MLPs are not.
+Result<ModelSpec> read_cache_spec(const Json& config);
 
 }  // namespace ashlar

@@ -62,6 +62,41 @@ Status scale_yarn(const ConfigReader& keys, double theta, int32_t dim, int32_t m
   return {};
 }
 
+struct Plain {
+  double theta = 0;
+  int32_t rotary_dim = 0;
+};
+
+Result<Plain> read_plain(const ConfigReader& keys, int32_t head_dim, double default_theta) {
+  TRY(const double theta, keys.number_or("rope_theta", default_theta));
+  TRY(const double fraction, keys.number_or("partial_rotary_factor", 1.0));
+  if (!(theta > 1)) return keys.reject("rope_theta", "must exceed 1");
+  if (!(fraction > 0 && fraction <= 1)) {
+    return keys.reject("partial_rotary_factor", "must be in (0, 1]");
+  }
+  return Plain{theta, static_cast<int32_t>(head_dim * fraction)};
+}
+
+// `base` holds theta and the rotated part, `keys` the kind of scaling and its numbers.
+Result<RopeSpec> read_scaled(const ConfigReader& base, const ConfigReader& keys, int32_t head_dim,
+                             double default_theta, int32_t max_positions) {
+  TRY(const Plain plain, read_plain(base, head_dim, default_theta));
+  RopeSpec rope{.inv_freq = rope_frequencies(plain.theta, plain.rotary_dim)};
+  const char* type_key = keys.has("rope_type") || !keys.has("type") ? "rope_type" : "type";
+  TRY_STATUS(keys.require_text(type_key, "default", {"default", "linear", "llama3", "yarn"}));
+  TRY(const std::string type, keys.text_or(type_key, "default"));
+  if (type == "linear") {
+    TRY(const double factor, keys.number("factor"));
+    if (!(factor >= 1)) return keys.reject("factor", "must be at least 1");
+    for (float& frequency : rope.inv_freq) frequency /= static_cast<float>(factor);
+  } else if (type == "llama3") {
+    TRY_STATUS(scale_llama3(keys, &rope.inv_freq));
+  } else if (type == "yarn") {
+    TRY_STATUS(scale_yarn(keys, plain.theta, plain.rotary_dim, max_positions, &rope));
+  }
+  return rope;
+}
+
 }  // namespace
 
 std::vector<float> rope_frequencies(double theta, int32_t rotary_dim) {
@@ -75,37 +110,21 @@ std::vector<float> rope_frequencies(double theta, int32_t rotary_dim) {
 
 Result<RopeSpec> read_rope(const ConfigReader& config, int32_t head_dim, double default_theta,
                            int32_t max_positions) {
-  ConfigReader keys = config;  // where the scaling keys stand
   if (config.has("rope_parameters")) {
-    TRY(keys, config.object("rope_parameters"));
+    TRY(const ConfigReader keys, config.object("rope_parameters"));
+    return read_scaled(keys, keys, head_dim, default_theta, max_positions);
   }
-  const bool flat = !config.has("rope_parameters");
-  TRY(const double theta, keys.number_or("rope_theta", default_theta));
-  TRY(const double fraction, keys.number_or("partial_rotary_factor", 1.0));
-  if (!(theta > 1)) return keys.reject("rope_theta", "must exceed 1");
-  if (!(fraction > 0 && fraction <= 1))
-    return keys.reject("partial_rotary_factor", "must be in (0, 1]");
-  if (flat && !config.has("rope_scaling")) {
-    return RopeSpec{.inv_freq = rope_frequencies(theta, static_cast<int32_t>(head_dim * fraction))};
+  if (!config.has("rope_scaling")) {
+    TRY(const Plain plain, read_plain(config, head_dim, default_theta));
+    return RopeSpec{.inv_freq = rope_frequencies(plain.theta, plain.rotary_dim)};
   }
-  if (flat) {
-    TRY(keys, config.object("rope_scaling"));
-  }
-  const int32_t dim = static_cast<int32_t>(head_dim * fraction);
-  RopeSpec rope{.inv_freq = rope_frequencies(theta, dim)};
-  const char* type_key = keys.has("rope_type") || !keys.has("type") ? "rope_type" : "type";
-  TRY_STATUS(keys.require_text(type_key, "default", {"default", "linear", "llama3", "yarn"}));
-  TRY(const std::string type, keys.text_or(type_key, "default"));
-  if (type == "linear") {
-    TRY(const double factor, keys.number("factor"));
-    if (!(factor >= 1)) return keys.reject("factor", "must be at least 1");
-    for (float& frequency : rope.inv_freq) frequency /= static_cast<float>(factor);
-  } else if (type == "llama3") {
-    TRY_STATUS(scale_llama3(keys, &rope.inv_freq));
-  } else if (type == "yarn") {
-    TRY_STATUS(scale_yarn(keys, theta, dim, max_positions, &rope));
-  }
-  return rope;
+  TRY(const ConfigReader scaling, config.object("rope_scaling"));
+  return read_scaled(config, scaling, head_dim, default_theta, max_positions);
+}
+
+Result<RopeSpec> read_rope_keys(const ConfigReader& keys, int32_t head_dim, double default_theta,
+                                int32_t max_positions) {
+  return read_scaled(keys, keys, head_dim, default_theta, max_positions);
 }
 
 }  // namespace ashlar

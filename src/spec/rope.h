@@ -17,4 +17,8 @@ std::vector<float> rope_frequencies(double theta, int32_t rotary_dim);
 Result<RopeSpec> read_rope(const ConfigReader& config, int32_t head_dim, double default_theta,
                            int32_t max_positions);
 
+// The same from an object that is itself a `rope_parameters` of one layer kind.
+Result<RopeSpec> read_rope_keys(const ConfigReader& keys, int32_t head_dim, double default_theta,
+                                int32_t max_positions);
+
 }  // namespace ashlar

@@ -100,7 +100,7 @@ WeightTree<WeightRow> weight_rows(const ModelSpec& model) {
     LayerTree<WeightRow> layer;
     layer.attention_norm = vector(prefix + "input_layernorm.weight", model.hidden, 1);
     layer.mlp_norm = vector(prefix + "post_attention_layernorm.weight", model.hidden, 1);
-    attention_rows(model.layers[i].attention, model.hidden, prefix + "self_attn.", &layer);
+    attention_rows(attention_of(model.layers[i]), model.hidden, prefix + "self_attn.", &layer);
     mlp_rows(model.layers[i], model.hidden, prefix + "mlp.", &layer);
     rows.layers.push_back(std::move(layer));
   }

@@ -1,135 +1,118 @@
 #include "spec/families/families.h"
 
+#include <algorithm>
+
 namespace ashlar {
 namespace {
+
+// Keys that a nested text model takes from the document around it when it lacks them.
+constexpr const char* kTextKey = "text_config";
+
+// transformers' class defaults, which published configs of this family leave out.
+constexpr const char* kGemma3Defaults = R"({"vocab_size": 262208, "num_attention_heads": 8,
+  "num_key_value_heads": 4, "head_dim": 256, "intermediate_size": 9216,
+  "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+  "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+  "rope_local_base_freq": 10000, "hidden_activation": "gelu_pytorch_tanh"})";
+
+constexpr const char* kLlama4Defaults = R"({"head_dim": 128, "attention_chunk_size": 8192,
+  "no_rope_layer_interval": 4})";
 
 constexpr Family kFamilies[] = {
     {"llama", read_llama},
     {"qwen3", read_qwen3},
     {"mimo_v2_flash", read_mimo_v2},
     {"mimo_v2", read_mimo_v2},
+    {"deepseek_v2", read_deepseek, Runs::no},
+    {"deepseek_v3", read_deepseek, Runs::no},
+    {"deepseek_v32", read_deepseek, Runs::no},
+    {"kimi_k2", read_deepseek, Runs::no},
+    {"kimi_k25", read_deepseek, Runs::no},
+    {"kimi_linear", read_kimi_linear, Runs::no},
+    {"qwen3_next", read_qwen3_next, Runs::no},
+    {"qwen3_5", read_qwen3_next, Runs::no},
+    {"qwen3_5_text", read_qwen3_next, Runs::no},
+    {"qwen3_5_moe", read_qwen3_next, Runs::no},
+    {"qwen3_5_moe_text", read_qwen3_next, Runs::no},
+    {"gemma3", read_gemma3, Runs::no, kGemma3Defaults},
+    {"gemma3_text", read_gemma3, Runs::no, kGemma3Defaults},
+    {"gpt_oss", read_gpt_oss, Runs::no},
+    {"llama4", read_llama4, Runs::no, kLlama4Defaults},
+    {"llama4_text", read_llama4, Runs::no, kLlama4Defaults},
+    {"bamba", read_bamba, Runs::no},
+    {"granitemoehybrid", read_granite_hybrid, Runs::no},
+    {"nemotron_h", read_nemotron_h, Runs::no},
+    {"jamba", read_jamba, Runs::no},
 };
 
-// The most queries that share one KV head in any kernel.
-constexpr int32_t kMaxGroup = 64;
-
-// Matrices of all experts. The largest published models have some 70,000; each is a row in memory.
-constexpr int64_t kMaxExpertMatrices = 1 << 17;
-
-Status validate_attention(const ModelSpec& model, const AttentionSpec& attention, size_t layer) {
-  if (attention.k_dim < 1) {  // hidden_size / num_attention_heads, where head_dim is absent
-    return invalid("config.json: layer {}: hidden size {} leaves nothing for each of {} heads",
-                   layer, model.hidden, attention.heads);
+// `over`'s members, and those of `under` that it lacks or has as null.
+Json merged(const Json& over, const Json& under) {
+  Json::Object out;
+  for (const auto& [key, value] : over.as_object()) {
+    if (!value.is_null() || under.find(key) == nullptr) out.emplace_back(key, value);
   }
-  if (attention.heads % attention.kv_heads != 0) {
-    return invalid("config.json: layer {}: {} query heads do not divide among {} KV heads", layer,
-                   attention.heads, attention.kv_heads);
+  for (const auto& [key, value] : under.as_object()) {
+    const Json* own = over.find(key);
+    if (key != kTextKey && (own == nullptr || own->is_null())) out.emplace_back(key, value);
   }
-  if (attention.heads / attention.kv_heads > kMaxGroup) {
-    return unsupported(
-        "config.json: layer {}: {} query heads per KV head: at most {} are supported", layer,
-        attention.heads / attention.kv_heads, kMaxGroup);
-  }
-  const RopeSpec& rope = model.ropes[static_cast<size_t>(attention.rope)];
-  if (2 * rope.inv_freq.size() > static_cast<size_t>(attention.k_dim)) {
-    return invalid("config.json: layer {}: {} rotary dims exceed the head's {}", layer,
-                   2 * rope.inv_freq.size(), attention.k_dim);
-  }
-  return {};
+  return out;
 }
 
-Status read_eos(const ConfigReader& config, std::vector<int32_t>* eos) {
-  const Json* value = config.find("eos_token_id");
-  if (value == nullptr) return {};
-  const Json::Array list = value->is_array() ? value->as_array() : Json::Array{*value};
-  for (const Json& id : list) {
-    if (!id.is_int() || id.as_int() < 0 || id.as_int() > (1 << 30)) {
-      return config.reject("eos_token_id", "expected a token id or a list of them");
-    }
-    eos->push_back(static_cast<int32_t>(id.as_int()));
+std::string listed(Runs runs) {
+  std::string out;
+  for (const Family& family : families()) {
+    if (family.runs == runs) out += (out.empty() ? "" : ", ") + std::string(family.model_type);
   }
-  return {};
+  return out;
+}
+
+Result<ModelSpec> read_as(const Family& family, Json json, const std::string& path) {
+  if (family.defaults != nullptr) {
+    const auto defaults = parse_json(family.defaults, family.model_type);
+    CHECK(defaults.has_value(), "{}: {}", family.model_type, defaults.error().text);
+    json = merged(json, *defaults);
+  }
+  const ConfigReader config(json, path);
+  TRY(ModelSpec model, family.read(config));
+  TRY_STATUS(validate(model));
+  if (family.runs == Runs::no && model.plan_only.empty()) {
+    model.plan_only = config.refuse("model_type", "can be planned, not run yet").text;
+  }
+  return model;
 }
 
 }  // namespace
 
 std::span<const Family> families() { return kFamilies; }
 
-Result<ModelSpec> read_model_spec(const Json& json) {
+Result<ModelSpec> read_cache_spec(const Json& json) {
   if (!json.is_object()) return invalid("config.json: expected an object, found {}", json.kind());
-  const ConfigReader config(json, "config.json");
-  std::string known;
+  const Json* text = json.find(kTextKey);
+  const bool nested = text != nullptr && text->is_object();
+  const std::string path = nested ? std::string("config.json: ") + kTextKey : "config.json";
+  Json whole = nested ? merged(*text, json) : json;
+  const ConfigReader config(whole, path);
   TRY(const std::string model_type, config.text_or("model_type", ""));
-  for (const Family& family : families()) {
-    if (model_type != family.model_type) {
-      known += fmt::format("{}{}", known.empty() ? "" : ", ", family.model_type);
-      continue;
-    }
-    TRY(ModelSpec model, family.read(config));
-    TRY_STATUS(validate(model));
-    return model;
+  const auto family = std::find_if(families().begin(), families().end(),
+                                   [&](const Family& f) { return model_type == f.model_type; });
+  if (family == families().end()) {
+    return config.refuse("model_type",
+                         fmt::format("known architectures are {}; to plan, not yet to run: {}",
+                                     listed(Runs::yes), listed(Runs::no)));
   }
-  return config.refuse("model_type", "known architectures are " + known);
-}
-
-Status validate(const ModelSpec& model) {
-  int64_t n_expert_matrices = 0;
-  for (size_t i = 0; i < model.layers.size(); ++i) {
-    TRY_STATUS(validate_attention(model, model.layers[i].attention, i));
-    const auto* moe = std::get_if<MoeMlp>(&model.layers[i].mlp);
-    if (moe == nullptr) continue;
-    if (moe->top_k > moe->n_experts || moe->n_experts % moe->n_group != 0 ||
-        moe->topk_group > moe->n_group) {
-      return invalid(
-          "config.json: layer {}: top {} of {} experts in {} groups, {} groups kept: not "
-          "consistent",
-          i, moe->top_k, moe->n_experts, moe->n_group, moe->topk_group);
-    }
-    if (moe->top_k > moe->n_experts / moe->n_group * moe->topk_group) {
-      return invalid("config.json: layer {}: top {} experts but the kept groups hold {}", i,
-                     moe->top_k, moe->n_experts / moe->n_group * moe->topk_group);
-    }
-    n_expert_matrices += 3 * int64_t{moe->n_experts};
+  TRY(ModelSpec model, read_as(*family, std::move(whole), path));
+  if (nested && model.plan_only.empty()) {
+    model.plan_only = fmt::format("{}: models inside another can be planned, not run yet", path);
   }
-  if (n_expert_matrices > kMaxExpertMatrices) {
-    return unsupported("config.json: {} expert matrices in {} layers: at most {} are supported",
-                       n_expert_matrices, model.layers.size(), kMaxExpertMatrices);
-  }
-  return {};
-}
-
-Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_key,
-                              double default_eps) {
-  ModelSpec model;
-  TRY(model.model_type, config.text_or("model_type", ""));
-  TRY(model.vocab, config.integer("vocab_size"));
-  TRY(model.hidden, config.integer("hidden_size", 1, 1 << 20));
-  TRY(model.max_positions, config.integer_or("max_position_embeddings", 1 << 20));
-  TRY(const double eps, config.number_or(eps_key, default_eps));
-  if (!(eps >= 0 && eps <= 1)) return config.reject(eps_key, "must be from 0 to 1");
-  model.norm_eps = static_cast<float>(eps);
-  TRY(model.tied_head, config.boolean_or("tie_word_embeddings", false));
-  // transformers 5 writes "dtype", older ones "torch_dtype".
-  TRY(const std::string dtype,
-      config.text_or(config.has("dtype") ? "dtype" : "torch_dtype", "bfloat16"));
-  TRY(model.dtype, parse_dtype(dtype));
-  TRY_STATUS(read_eos(config, &model.eos_tokens));
-  if (config.has("quantization_config")) {
-    TRY(const ConfigReader quantization, config.object("quantization_config"));
-    TRY(model.quantization, quantization.text_or("quant_method", "unnamed"));
-  }
-  TRY(const int32_t n_layers, config.integer("num_hidden_layers", 1, 4096));
-  model.layers.resize(static_cast<size_t>(n_layers));
-  model.ignored_suffixes = {".rotary_emb.inv_freq"};
   return model;
 }
 
-Result<DenseMlp> read_dense_mlp(const ConfigReader& config) {
-  TRY_STATUS(config.require_text("hidden_act", "silu", {"silu"}));
-  DenseMlp mlp;
-  TRY(mlp.intermediate, config.integer("intermediate_size", 1, 1 << 24));
-  TRY(mlp.bias, config.boolean_or("mlp_bias", false));
-  return mlp;
+Result<ModelSpec> read_model_spec(const Json& config) {
+  TRY(ModelSpec model, read_cache_spec(config));
+  if (!model.plan_only.empty()) {
+    return unsupported("{}; architectures that run are {}", model.plan_only, listed(Runs::yes));
+  }
+  return model;
 }
 
 }  // namespace ashlar

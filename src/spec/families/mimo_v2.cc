@@ -59,7 +59,13 @@ Result<RopeSpec> read_layer_rope(const ConfigReader& config, bool windowed, int3
     TRY(theta, keys.number_or("rope_theta", default_theta));
     TRY(fraction, keys.number_or("partial_rotary_factor", 0.334));
   } else {
-    if (config.has("rope_scaling")) return config.refuse("rope_scaling", "this family has none");
+    if (config.has("rope_scaling")) {
+      TRY(const ConfigReader scaling, config.object("rope_scaling"));
+      const char* type = scaling.has("rope_type") ? "rope_type" : "type";
+      if (!scaling.require_text(type, "default", {"default"})) {
+        return config.refuse("rope_scaling", "this family has none");
+      }
+    }
     TRY(theta, config.number_or(windowed ? "swa_rope_theta" : "rope_theta", default_theta));
     TRY(fraction, config.number_or("partial_rotary_factor", 0.334));
   }
@@ -71,7 +77,7 @@ Result<RopeSpec> read_layer_rope(const ConfigReader& config, bool windowed, int3
 
 // The attention of full (windowed = false) or windowed layers; `swa_` keys default to the full
 // layers'.
-Result<AttentionSpec> read_attention(const ConfigReader& config, bool windowed) {
+Result<AttentionSpec> read_kind(const ConfigReader& config, bool windowed) {
   AttentionSpec full;
   TRY(full.heads, config.integer("num_attention_heads", 1, 4096));
   TRY(full.kv_heads, config.integer("num_key_value_heads", 1, 4096));
@@ -124,20 +130,25 @@ Result<MoeMlp> read_moe(const ConfigReader& config) {
 Result<ModelSpec> read_mimo_v2(const ConfigReader& config) {
   const char* eps_key = config.has("layernorm_epsilon") ? "layernorm_epsilon" : "rms_norm_eps";
   TRY(ModelSpec model, read_common(config, eps_key, 1e-5));
-  TRY_STATUS(config.require_text("attention_projection_layout", "split", {"split"}));
+  TRY_STATUS(config.require_text("attention_projection_layout", "split", {"split", "fused_qkv"}));
+  TRY(const std::string projections, config.text_or("attention_projection_layout", "split"));
+  if (projections != "split") {
+    model.plan_only =
+        config.refuse("attention_projection_layout", "can be planned, not run yet").text;
+  }
   const size_t n = model.layers.size();
   TRY(const std::vector<bool> windowed,
       read_pattern(config, "layer_types", "full_attention", "sliding_attention",
                    "hybrid_layer_pattern", default_windowed(n)));
   TRY(const std::vector<bool> sparse, read_pattern(config, "mlp_layer_types", "dense", "sparse",
                                                    "moe_layer_freq", default_sparse(n)));
-  TRY(const AttentionSpec full, read_attention(config, false));
-  TRY(const AttentionSpec window, read_attention(config, true));
+  TRY(const AttentionSpec full, read_kind(config, false));
+  TRY(const AttentionSpec window, read_kind(config, true));
   TRY(RopeSpec full_rope, read_layer_rope(config, false, full.k_dim));
   TRY(RopeSpec window_rope, read_layer_rope(config, true, window.k_dim));
   model.ropes = {std::move(full_rope), std::move(window_rope)};
   for (size_t i = 0; i < n; ++i) {
-    model.layers[i].attention = windowed[i] ? window : full;
+    model.layers[i].mixer = windowed[i] ? window : full;
     if (sparse[i]) {
       TRY(model.layers[i].mlp, read_moe(config));
     } else {

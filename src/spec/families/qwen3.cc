@@ -1,8 +1,6 @@
 // Qwen3 (dense): grouped-query attention with a norm on every q and k head; some layers may be
 // windowed.
 
-#include <cmath>
-
 #include "spec/families/families.h"
 #include "spec/rope.h"
 
@@ -18,11 +16,9 @@ Result<std::vector<int32_t>> read_windows(const ConfigReader& config, size_t n_l
   TRY(const int32_t first, config.integer_or("max_window_layers", 28, 0));
   for (size_t i = static_cast<size_t>(first); i < n_layers; ++i) windows[i] = window;
   if (!config.has("layer_types")) return windows;
-  TRY(const std::vector<std::string> types, config.texts("layer_types", n_layers));
+  TRY(const std::vector<std::string> types,
+      read_layer_types(config, "layer_types", n_layers, {"full_attention", "sliding_attention"}));
   for (size_t i = 0; i < n_layers; ++i) {
-    if (types[i] != "full_attention" && types[i] != "sliding_attention") {
-      return config.refuse("layer_types", "supported: \"full_attention\", \"sliding_attention\"");
-    }
     windows[i] = types[i] == "sliding_attention" ? window : 0;
   }
   return windows;
@@ -31,23 +27,17 @@ Result<std::vector<int32_t>> read_windows(const ConfigReader& config, size_t n_l
 }  // namespace
 
 Result<ModelSpec> read_qwen3(const ConfigReader& config) {
+  if (config.has("dflash_config")) return read_dflash(config);
   TRY(ModelSpec model, read_common(config, "rms_norm_eps", 1e-6));
-  AttentionSpec attention;
-  TRY(attention.heads, config.integer("num_attention_heads", 1, 4096));
-  TRY(attention.kv_heads, config.integer_or("num_key_value_heads", attention.heads, 1, 4096));
-  TRY(attention.k_dim, config.integer_or("head_dim", 128, 1, 4096));
-  attention.v_dim = attention.k_dim;
-  attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.k_dim));
+  TRY(AttentionSpec attention, read_attention(config, 128));
   attention.qk_norm = true;
-  TRY(attention.qkv_bias, config.boolean_or("attention_bias", false));
-  attention.o_bias = attention.qkv_bias;
   TRY(RopeSpec rope, read_rope(config, attention.k_dim, 10000, model.max_positions));
   model.ropes = {std::move(rope)};
   TRY(const DenseMlp mlp, read_dense_mlp(config));
   TRY(const std::vector<int32_t> windows, read_windows(config, model.layers.size()));
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    model.layers[i] = {.attention = attention, .mlp = mlp};
-    model.layers[i].attention.window = windows[i];
+    attention.window = windows[i];
+    model.layers[i] = {.mixer = attention, .mlp = mlp};
   }
   return model;
 }

@@ -1,0 +1,111 @@
+// What several families read the same way.
+
+#include <algorithm>
+#include <cmath>
+
+#include "spec/families/families.h"
+
+namespace ashlar {
+namespace {
+
+Status read_eos(const ConfigReader& config, std::vector<int32_t>* eos) {
+  const Json* value = config.find("eos_token_id");
+  if (value == nullptr) return {};
+  const Json::Array list = value->is_array() ? value->as_array() : Json::Array{*value};
+  for (const Json& id : list) {
+    if (!id.is_int() || id.as_int() < 0 || id.as_int() > (1 << 30)) {
+      return config.reject("eos_token_id", "expected a token id or a list of them");
+    }
+    eos->push_back(static_cast<int32_t>(id.as_int()));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_key,
+                              double default_eps) {
+  ModelSpec model;
+  TRY(model.model_type, config.text_or("model_type", ""));
+  TRY(model.vocab, config.integer("vocab_size"));
+  TRY(model.hidden, config.integer("hidden_size", 1, 1 << 20));
+  TRY(model.max_positions, config.integer_or("max_position_embeddings", 1 << 20));
+  TRY(const double eps, config.number_or(eps_key, default_eps));
+  if (!(eps >= 0 && eps <= 1)) return config.reject(eps_key, "must be from 0 to 1");
+  model.norm_eps = static_cast<float>(eps);
+  TRY(model.tied_head, config.boolean_or("tie_word_embeddings", false));
+  // transformers 5 writes "dtype", older ones "torch_dtype".
+  TRY(const std::string dtype,
+      config.text_or(config.has("dtype") ? "dtype" : "torch_dtype", "bfloat16"));
+  TRY(model.dtype, parse_dtype(dtype));
+  TRY_STATUS(read_eos(config, &model.eos_tokens));
+  if (config.has("quantization_config")) {
+    TRY(const ConfigReader quantization, config.object("quantization_config"));
+    TRY(model.quantization, quantization.text_or("quant_method", "unnamed"));
+  }
+  TRY(const int32_t n_layers, config.integer("num_hidden_layers", 1, 4096));
+  model.layers.resize(static_cast<size_t>(n_layers));
+  model.ignored_suffixes = {".rotary_emb.inv_freq"};
+  return model;
+}
+
+Result<DenseMlp> read_dense_mlp(const ConfigReader& config) {
+  TRY_STATUS(config.require_text("hidden_act", "silu", {"silu"}));
+  DenseMlp mlp;
+  TRY(mlp.intermediate, config.integer("intermediate_size", 1, 1 << 24));
+  TRY(mlp.bias, config.boolean_or("mlp_bias", false));
+  return mlp;
+}
+
+Result<AttentionSpec> read_attention(const ConfigReader& config, int32_t default_head_dim) {
+  AttentionSpec attention;
+  TRY(attention.heads, config.integer("num_attention_heads", 1, 4096));
+  TRY(attention.kv_heads, config.integer_or("num_key_value_heads", attention.heads, 1, 4096));
+  TRY(attention.k_dim, config.integer_or("head_dim", default_head_dim, 1, 4096));
+  if (!config.has("head_dim") && default_head_dim == kHiddenOverHeads) {
+    TRY(const int32_t hidden, config.integer("hidden_size", 1, 1 << 20));
+    attention.k_dim = hidden / attention.heads;
+  }
+  attention.v_dim = attention.k_dim;
+  attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.k_dim));
+  TRY(attention.qkv_bias, config.boolean_or("attention_bias", false));
+  attention.o_bias = attention.qkv_bias;
+  return attention;
+}
+
+Result<std::vector<std::string>> read_layer_types(
+    const ConfigReader& config, std::string_view key, size_t n_layers,
+    std::initializer_list<std::string_view> accepted) {
+  TRY(std::vector<std::string> types, config.texts(key, n_layers));
+  for (const std::string& type : types) {
+    if (std::find(accepted.begin(), accepted.end(), type) != accepted.end()) continue;
+    std::string list;
+    for (const std::string_view item : accepted) {
+      list += fmt::format("{}\"{}\"", list.empty() ? "" : ", ", item);
+    }
+    return config.refuse(key, "supported: " + list);
+  }
+  return types;
+}
+
+Result<StateSpec> read_head_scan(const ConfigReader& config, const HeadScanKeys& keys) {
+  StateSpec state{.recurrence = Recurrence::head_scan};
+  TRY(state.heads, config.integer(keys.heads, 1, 65536));
+  TRY(state.value_dim, config.integer(keys.head_dim, 1, 4096));
+  TRY(state.key_dim, config.integer(keys.state_dim, 1, 4096));
+  TRY(state.key_heads, config.integer(keys.groups, 1, 65536));
+  TRY(state.conv_kernel, config.integer(keys.kernel, 1, 64));
+  TRY_STATUS(read_state_dtypes(config, &state));
+  return state;
+}
+
+Status read_state_dtypes(const ConfigReader& config, StateSpec* state) {
+  const char* own = config.has("dtype") ? "dtype" : "torch_dtype";
+  TRY(const std::string conv, config.text_or(own, "bfloat16"));
+  TRY(state->conv_dtype, parse_dtype(conv));
+  TRY(const std::string recurrent, config.text_or("mamba_ssm_dtype", "float32"));
+  TRY(state->recurrent_dtype, parse_dtype(recurrent));
+  return {};
+}
+
+}  // namespace ashlar

@@ -1,0 +1,62 @@
+// Gemma 3: five windowed layers to one full layer, each kind with its own rope.
+
+#include <cmath>
+
+#include "spec/families/families.h"
+#include "spec/rope.h"
+
+namespace ashlar {
+namespace {
+
+Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n) {
+  std::vector<bool> full(n);
+  if (config.has("layer_types")) {
+    TRY(const std::vector<std::string> types,
+        read_layer_types(config, "layer_types", n, {"sliding_attention", "full_attention"}));
+    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
+    return full;
+  }
+  TRY(const int32_t pattern, config.integer("sliding_window_pattern"));
+  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(pattern) == 0;
+  return full;
+}
+
+// The full layers' rope, then the windowed ones'.
+Status read_ropes(const ConfigReader& config, int32_t head_dim, ModelSpec* model) {
+  if (config.has("rope_parameters")) {
+    TRY(const ConfigReader by_type, config.object("rope_parameters"));
+    TRY(const ConfigReader full, by_type.object("full_attention"));
+    TRY(const ConfigReader window, by_type.object("sliding_attention"));
+    TRY(RopeSpec full_rope, read_rope_keys(full, head_dim, 1e6, model->max_positions));
+    TRY(RopeSpec window_rope, read_rope_keys(window, head_dim, 1e4, model->max_positions));
+    model->ropes = {std::move(full_rope), std::move(window_rope)};
+    return {};
+  }
+  TRY(RopeSpec full_rope, read_rope(config, head_dim, 1e6, model->max_positions));
+  TRY(const double local, config.number("rope_local_base_freq"));
+  if (!(local > 1)) return config.reject("rope_local_base_freq", "must exceed 1");
+  model->ropes = {std::move(full_rope), {.inv_freq = rope_frequencies(local, head_dim)}};
+  return {};
+}
+
+}  // namespace
+
+Result<ModelSpec> read_gemma3(const ConfigReader& config) {
+  TRY(ModelSpec model, read_common(config, "rms_norm_eps", 1e-6));
+  TRY(AttentionSpec full, read_attention(config));
+  full.qk_norm = true;
+  TRY(const double scalar, config.number("query_pre_attn_scalar"));
+  if (!(scalar > 0)) return config.reject("query_pre_attn_scalar", "must exceed 0");
+  full.scale = static_cast<float>(1.0 / std::sqrt(scalar));
+  AttentionSpec window = full;
+  window.rope = 1;
+  TRY(window.window, config.integer("sliding_window"));
+  TRY_STATUS(read_ropes(config, full.k_dim, &model));
+  TRY(const std::vector<bool> is_full, read_full_layers(config, model.layers.size()));
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    model.layers[i].mixer = is_full[i] ? full : window;
+  }
+  return model;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,53 @@
+// Qwen3-Next and Qwen3.5: Gated DeltaNet, and every fourth layer gated full attention.
+
+#include "spec/families/families.h"
+#include "spec/rope.h"
+
+namespace ashlar {
+namespace {
+
+Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n) {
+  std::vector<bool> full(n);
+  if (config.has("layer_types")) {
+    TRY(const std::vector<std::string> types,
+        read_layer_types(config, "layer_types", n, {"linear_attention", "full_attention"}));
+    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
+    return full;
+  }
+  TRY(const int32_t interval, config.integer_or("full_attention_interval", 4));
+  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(interval) == 0;
+  return full;
+}
+
+Result<StateSpec> read_delta(const ConfigReader& config) {
+  StateSpec state{.recurrence = Recurrence::delta};
+  TRY(state.heads, config.integer("linear_num_value_heads", 1, 4096));
+  TRY(state.key_heads, config.integer("linear_num_key_heads", 1, 4096));
+  TRY(state.value_dim, config.integer("linear_value_head_dim", 1, 4096));
+  TRY(state.key_dim, config.integer("linear_key_head_dim", 1, 4096));
+  TRY(state.conv_kernel, config.integer("linear_conv_kernel_dim", 1, 64));
+  if (state.heads % state.key_heads != 0) {
+    return config.reject("linear_num_value_heads", "must be a multiple of linear_num_key_heads");
+  }
+  TRY_STATUS(read_state_dtypes(config, &state));
+  return state;
+}
+
+}  // namespace
+
+Result<ModelSpec> read_qwen3_next(const ConfigReader& config) {
+  TRY(ModelSpec model, read_common(config, "rms_norm_eps", 1e-6));
+  TRY(AttentionSpec attention, read_attention(config, 256));
+  attention.qk_norm = true;
+  TRY(attention.output_gate, config.boolean_or("attn_output_gate", true));
+  TRY(RopeSpec rope, read_rope(config, attention.k_dim, 1e7, model.max_positions));
+  model.ropes = {std::move(rope)};
+  TRY(const StateSpec delta, read_delta(config));
+  TRY(const std::vector<bool> full, read_full_layers(config, model.layers.size()));
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    model.layers[i].mixer = full[i] ? Mixer(attention) : Mixer(delta);
+  }
+  return model;
+}
+
+}  // namespace ashlar
