@@ -38,16 +38,18 @@ Status print_cases(const std::string& path) {
     if (name == nullptr || input == nullptr) {
       return invalid("--cases {}: case {} lacks \"name\" or \"input\"", excerpt(path), i + 1);
     }
-    Json::Object line = {{"name", *name}};
+    Json line;
     if (auto answer = uniform_case(*input)) {
-      if (const Json* refused = answer->find("error")) line.emplace_back("error", *refused);
-      line.emplace_back("expected", *std::move(answer));
+      const Json* refused = answer->find("error");
+      line = refused == nullptr
+                 ? Json(Json::Object{{"name", *name}, {"expected", *answer}})
+                 : Json(Json::Object{{"name", *name}, {"error", *refused}, {"expected", *answer}});
     } else {
-      line.emplace_back("error", "not a case");
-      line.emplace_back("message", answer.error().text);
-      if (first_bad.empty()) first_bad = fmt::format("case {}: {}", i + 1, answer.error().text);
+      const std::string& why = answer.error().text;
+      line = Json::Object{{"name", *name}, {"error", "not a case"}, {"message", why}};
+      if (first_bad.empty()) first_bad = fmt::format("case {}: {}", i + 1, why);
     }
-    std::printf("%s\n", Json(std::move(line)).dump().c_str());
+    std::printf("%s\n", line.dump().c_str());
   }
   if (first_bad.empty()) return {};
   return invalid("--cases {}: {}", excerpt(path), first_bad);
