@@ -17,7 +17,8 @@ bool is_space(char32_t code) {
          category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP;
 }
 
-// \w of Rust's regex crate: letters, marks, decimal and letter numbers, connectors, joiners.
+// \w of Rust's regex crate: letters, marks, decimal and letter numbers, connectors, joiners, and
+// letters in circles and squares.
 bool is_word(char32_t code) {
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
     case UTF8PROC_CATEGORY_LU:
@@ -31,8 +32,11 @@ bool is_word(char32_t code) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_PC: return true;
-    default: return code == 0x200C || code == 0x200D || (code >= 0x24B6 && code <= 0x24E9);
+    default: break;
   }
+  return code == 0x200C || code == 0x200D || (code >= 0x24B6 && code <= 0x24E9) ||
+         (code >= 0x1F130 && code <= 0x1F149) || (code >= 0x1F150 && code <= 0x1F169) ||
+         (code >= 0x1F170 && code <= 0x1F189);
 }
 
 // How far white space reaches left from `end`, and right from `begin`.

@@ -13,44 +13,6 @@ utf8proc_category_t category(char32_t code) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(code));
 }
 
-char32_t to_upper(char32_t code) {
-  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code)));
-}
-char32_t to_lower(char32_t code) {
-  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
-}
-char32_t to_title(char32_t code) {
-  return static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(code)));
-}
-
-// Every character through `fn(code, previous code)`, which appends what it becomes.
-template <class Fn>
-std::string each(std::string_view text, Fn fn) {
-  std::string out;
-  out.reserve(text.size());
-  char32_t previous = 0;
-  for (size_t i = 0; i < text.size();) {
-    const Utf8Step step = read_utf8(text, i);
-    fn(step.code, previous, &out);
-    previous = step.code;
-    i += step.length;
-  }
-  return out;
-}
-
-// Upper case of the letters that have no single upper case letter and occur in running text.
-void append_upper(char32_t code, std::string* out) {
-  if (code == 0xDF) {
-    *out += "SS";
-  } else {
-    append_utf8(to_upper(code), out);
-  }
-}
-
-bool is_cased(char32_t code) {
-  return is_upper(code) || is_lower(code) || category(code) == UTF8PROC_CATEGORY_LT;
-}
-
 // A line end of str.splitlines at text[at]: its length in bytes, or 0.
 size_t line_end(std::string_view text, size_t at) {
   if (text.substr(at).starts_with("\r\n")) return 2;
@@ -132,6 +94,16 @@ bool is_alpha(char32_t code) {
   return kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO;
 }
 bool is_decimal(char32_t code) { return category(code) == UTF8PROC_CATEGORY_ND; }
+bool is_digit(char32_t code) {
+  static constexpr std::pair<char32_t, char32_t> kOthers[] = {
+      {0xB2, 0xB3},     {0xB9, 0xB9},     {0x1369, 0x1371}, {0x2070, 0x2070}, {0x2074, 0x2079},
+      {0x2080, 0x2089}, {0x2460, 0x2468}, {0x2474, 0x247C}, {0x2488, 0x2490}, {0x24EA, 0x24EA},
+      {0x24F5, 0x24FD}, {0x24FF, 0x24FF}, {0x2776, 0x277E}, {0x2780, 0x2788}, {0x278A, 0x2792}};
+  const auto holds = [code](const auto& range) {
+    return code >= range.first && code <= range.second;
+  };
+  return is_decimal(code) || std::any_of(std::begin(kOthers), std::end(kOthers), holds);
+}
 bool is_numeric(char32_t code) {
   const auto kind = category(code);
   return kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO;
@@ -185,51 +157,6 @@ std::string_view strip(std::string_view text, std::optional<std::string_view> ch
     text.remove_suffix(text.size() - last);
   }
   return text;
-}
-
-std::string upper(std::string_view text) {
-  return each(text, [](char32_t code, char32_t, std::string* out) { append_upper(code, out); });
-}
-
-std::string lower(std::string_view text) {
-  return each(text,
-              [](char32_t code, char32_t, std::string* out) { append_utf8(to_lower(code), out); });
-}
-
-std::string capitalize(std::string_view text) {
-  bool first = true;
-  return each(text, [&](char32_t code, char32_t, std::string* out) {
-    append_utf8(first ? to_title(code) : to_lower(code), out);
-    first = false;
-  });
-}
-
-std::string title(std::string_view text) {
-  return each(text, [](char32_t code, char32_t previous, std::string* out) {
-    append_utf8(is_cased(previous) ? to_lower(code) : to_title(code), out);
-  });
-}
-
-std::string swapcase(std::string_view text) {
-  return each(text, [](char32_t code, char32_t, std::string* out) {
-    if (is_lower(code)) {
-      append_upper(code, out);
-    } else {
-      append_utf8(is_upper(code) ? to_lower(code) : code, out);
-    }
-  });
-}
-
-std::string casefold(std::string_view text) {
-  return each(text, [](char32_t code, char32_t, std::string* out) {
-    utf8proc_int32_t parts[8];
-    int boundary = 0;
-    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), parts, 8,
-                                           UTF8PROC_CASEFOLD, &boundary);
-    for (utf8proc_ssize_t i = 0; i < n && i < 8; ++i) {
-      append_utf8(static_cast<char32_t>(parts[i]), out);
-    }
-  });
 }
 
 std::vector<std::string_view> split(std::string_view text,

@@ -15,8 +15,10 @@ bool is_space(char32_t code);      // str.isspace: also U+001C to U+001F
 bool is_printable(char32_t code);  // repr() prints it as it stands
 bool is_upper(char32_t code);
 bool is_lower(char32_t code);  // cased letters; neither for titlecase and uncased ones
+bool is_cased(char32_t code);  // has a case of some kind
 bool is_alpha(char32_t code);
 bool is_decimal(char32_t code);  // 0 to 9 of any script
+bool is_digit(char32_t code);    // also superscripts and circled digits
 bool is_numeric(char32_t code);
 
 int64_t count_characters(std::string_view text);

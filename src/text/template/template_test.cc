@@ -73,6 +73,14 @@ TEST(Template, CountsCharactersNotBytes) {
          {"{{ s[1:4] }}|{{ s[-3:] }}|{{ s[100:] }}|{{ l[::-1] }}", "ell|rld||[3, 2, 1]"}});
 }
 
+TEST(Template, CaseIsUnicodes) {
+  check({{"{{ 'stra\\u00dfe \\ufb01'.upper() }}", "STRASSE FI"},
+         {"{{ '\\u039f\\u03a3 \\u03a3'.lower() }}", "\u03bf\u03c2 \u03c3"},
+         {"{{ '\\u0390\\u1f80'.upper() }}", "\u0399\u0308\u0301\u1f08\u0399"},
+         {"{{ \"they're bill's\".title() }}{{ \"they're bill's\"|title }}",
+          "They'Re Bill'SThey're Bill's"}});
+}
+
 TEST(Template, LooksUpAttributesAndItems) {
   check({{"{{ d.a }}{{ d['a'] }}{{ d.b.0 }}{{ messages[-1].role }}", "111assistant"},
          {"{{ d.items()|length }}{{ d['items'] }}", "3shadowed"},  // methods win behind a dot only

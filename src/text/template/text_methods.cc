@@ -53,6 +53,22 @@ Result<Value> cased(Interpreter& run, const Value& self, const Args& args) {
   return Value::boolean(any);
 }
 
+// Upper case letters begin words and only they do.
+Result<Value> is_title(Interpreter& run, const Value& self, const Args& args) {
+  TRY_STATUS(no_arguments(args, "istitle"));
+  const std::string_view text = self.as_string();
+  TRY_STATUS(run.heap().spend(text.size() / 4));
+  bool any = false, inside = false;
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Step step = read_utf8(text, i);
+    if (is_cased(step.code) && is_lower(step.code) != inside) return Value::boolean(false);
+    inside = is_cased(step.code);
+    any = any || inside;
+    i += step.length;
+  }
+  return Value::boolean(any);
+}
+
 template <bool left, bool right>
 Result<Value> strip_method(Interpreter& run, const Value& self, const Args& args) {
   TRY(const auto p, bind<1>(args, "strip", {"chars"}));
@@ -245,7 +261,7 @@ Result<Value> format_method(Interpreter& run, const Value& self, const Args& arg
   return format_braces(run, self, args);
 }
 
-constexpr std::array<NativeRow, 38> kMethods = {{
+constexpr std::array<NativeRow, 39> kMethods = {{
     {"capitalize", mapped<capitalize>},
     {"casefold", mapped<casefold>},
     {"center", justify<Side::both>},
@@ -257,10 +273,11 @@ constexpr std::array<NativeRow, 38> kMethods = {{
     {"isalnum", all_are<is_alphanumeric>},
     {"isalpha", all_are<is_alpha>},
     {"isdecimal", all_are<is_decimal>},
-    {"isdigit", all_are<is_decimal>},
+    {"isdigit", all_are<is_digit>},
     {"islower", cased<is_lower, is_upper>},
     {"isnumeric", all_are<is_numeric>},
     {"isspace", all_are<is_space>},
+    {"istitle", is_title},
     {"isupper", cased<is_upper, is_lower>},
     {"join", join_method},
     {"ljust", justify<Side::left>},
