@@ -7,7 +7,11 @@
 
 namespace ashlar {
 
-const char* name(LayerKind kind) { return kind == LayerKind::full ? "full" : "window"; }
+const char* name(LayerKind kind) {
+  constexpr const char* kNames[] = {"full", "window", "chunk", "latent", "state"};
+  static_assert(std::size(kNames) == kLayerKinds);
+  return kNames[static_cast<size_t>(kind)];
+}
 
 int64_t CacheGroup::page_bytes() const { return round_up(page_data_bytes(), kGranuleBytes); }
 
