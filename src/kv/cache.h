@@ -121,6 +121,7 @@ class Cache {
   // gives NaN. Refuses the n-th demand for pages from now, as if none were left.
   void poison_freed_pages(bool on) { poison_ = on; }
   void refuse_demand(int64_t n) { refuse_in_ = n; }
+  bool refuses_demand() const { return refuse_in_ > 0; }
 
   // Aborts unless the arena and the index agree with themselves, with each other and with these
   // tables, the only ones there are.

@@ -45,13 +45,9 @@ static_assert(std::size(kRows) == kLayerKinds);
 
 const KindRow& kind_row(LayerKind kind) { return kRows[static_cast<size_t>(kind)]; }
 
-BlockRange blocks_of(const CacheGroup& group, int32_t begin, int32_t end) {
-  if (begin >= end) return {};
-  return {begin / group.page_tokens, (end - 1) / group.page_tokens + 1};
-}
-
 BlockRange resume_blocks(const CacheGroup& group, int32_t n) {
-  return blocks_of(group, first_needed(group, n), n);
+  return {first_needed(group, n) / group.page_tokens,
+          static_cast<int32_t>(ceil_div(n, group.page_tokens))};
 }
 
 int64_t most_pages(const CacheGroup& group, int32_t n_tokens, const StepShape& shape) {

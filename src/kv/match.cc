@@ -83,9 +83,9 @@ void Cache::take_prefix(Tables* tables, int32_t boundary) {
   for (size_t c = 0; c < token_groups_.size(); ++c) {
     const size_t g = token_groups_[c];
     const BlockRange blocks = resume_blocks(groups_[g], boundary);
-    tables->first_page[g] = blocks.size() > 0 ? blocks.first : boundary / page_tokens_;
+    tables->first_page[g] = blocks.first;
     auto& pages = tables->pages[g];
-    pages.assign(static_cast<size_t>(tables->first_page[g]), kNoPage);
+    pages.assign(static_cast<size_t>(blocks.first), kNoPage);
     for (int32_t block = blocks.first; block < blocks.last; ++block) {
       const NodeId node = tables->nodes[static_cast<size_t>(block)];
       hold(node, c);
