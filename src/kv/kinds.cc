@@ -27,8 +27,11 @@ int64_t straddled(const CacheGroup& group, int32_t n_tokens, int64_t length) {
 int64_t window_pages(const CacheGroup& group, int32_t n_tokens, int64_t span) {
   return straddled(group, n_tokens, int64_t{group.window} - 1 + span);
 }
+// A chunk that begins with a page straddles nothing at its front.
 int64_t chunk_pages(const CacheGroup& group, int32_t n_tokens, int64_t span) {
-  return straddled(group, n_tokens, int64_t{group.chunk} - 1 + span);
+  const int64_t length = int64_t{group.chunk} - 1 + span;
+  if (group.chunk % group.page_tokens != 0) return straddled(group, n_tokens, length);
+  return ceil_div(std::min<int64_t>(n_tokens, length), group.page_tokens);
 }
 int64_t no_page(const CacheGroup&, int32_t, int64_t) { return 0; }
 
