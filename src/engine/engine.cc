@@ -51,6 +51,7 @@ bool Engine::step() {
   StepPlan plan = admit();
   retire();
   if (plan.empty()) return false;
+  cache_.run_copies();
   pack(&plan);
   auto logits = model_.forward(step_, pool_);
   if (!logits) {

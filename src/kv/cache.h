@@ -1,79 +1,219 @@
 #pragma once
 
-// Cache: the pages of every sequence, over one arena.
+// Cache: the pages of every sequence and of every prefix worth keeping, over one arena.
 //
-// Life of a page: reserve (all or nothing, before any write) -> the step writes -> commit (window
-// pages that no later query can see leave) -> release. Which pages a sequence has is in its Tables:
-// per group, the granule offset of the page of tokens [i * page_tokens, ...).
+// Life of a page: match (pages of a known prefix are held) -> reserve (all or nothing, before any
+// write) -> the step writes -> commit (full pages become shareable, window pages that no later
+// query can see leave the table) -> release. A page that no table holds stays cached until room is
+// needed. Which pages a sequence has is in its Tables.
 //
-// Goals: never a partial reservation; bytes by group equal the closed form at every moment. Not
-// here: what is in a page. Engine thread only.
+// Some operations ask for page copies. They are data until take_copies(): the caller executes them,
+// in order, before the next step writes; run_copies() does so for host memory.
+//
+// Goals: never a partial reservation; never a write into a shared page; room for pages is exactly
+// the closed form of the pages that are held, whatever is cached and wherever pages lie. Not here:
+// what is in a page. Engine thread only.
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "kv/arena.h"
+#include "kv/index.h"
+#include "kv/kinds.h"
+#include "kv/tables.h"
 #include "spec/groups.h"
 #include "tensor/buffer.h"
 #include "tensor/paged.h"
 
 namespace ashlar {
 
-// A table entry without a page: behind the window, or never reserved.
-constexpr uint32_t kNoPage = 0xFFFFFFFFu;
+struct CacheOptions {
+  int32_t slack_tokens = 0;  // crop may take back so many; windows keep as many more
+  int32_t state_slots = 0;   // the most that reserve is asked for
+  // A long prompt's state is kept every so many tokens; 0: as often as the state weighs no more
+  // than the tokens between.
+  int32_t snapshot_interval = 0;
+  bool snapshot_decode = true;  // keep the latest page boundary's state while generating
+};
 
-// One sequence's pages. Owned by the sequence, changed by Cache alone.
-struct Tables {
-  std::vector<std::vector<uint32_t>> pages;  // [group][token / page_tokens]
-  std::vector<int32_t> first_page;           // [group]: entries before it are kNoPage
-  int32_t n_tokens = 0;                      // committed
+// Why tokens of a prompt were not found: one primary reason a request, and tokens by reason.
+enum class Miss : uint8_t { too_short, no_state, evicted, salt, never_seen };
+constexpr int kMisses = 5;
+const char* name(Miss miss);
+
+struct CacheStats {
+  int64_t n_matches = 0;
+  int64_t prompt_tokens = 0;
+  int64_t hit_tokens = 0;
+  int64_t miss_requests[kMisses] = {};
+  int64_t miss_tokens[kMisses] = {};
+  int64_t n_evicted = 0;  // entries
+  int64_t n_moved = 0;    // pages, to empty a slab
+  int64_t n_snapshots = 0;
+  int64_t n_snapshots_refused = 0;  // no room among pages that are held
 };
 
 class Cache {
  public:
-  // Reserves the arena's memory; it is committed page by page as it is first written.
-  static Result<Cache> create(std::vector<CacheGroup> groups, int64_t memory_bytes);
+  // Reserves the arena's memory; it is committed page by page as it is first written. unsupported
+  // when groups differ in page_tokens.
+  static Result<Cache> create(std::vector<CacheGroup> groups, int64_t memory_bytes,
+                              const CacheOptions& options = {});
 
   const std::vector<CacheGroup>& groups() const { return groups_; }
   const Arena& arena() const { return arena_; }
+  const CacheOptions& options() const { return options_; }
 
-  // K and V of the `index`-th layer of a group, for kernels.
+  // K and V of the `index`-th layer of a token group, for kernels; and a page's bytes.
   PagedView view(size_t group, int64_t index) const;
+  std::byte* page(uint32_t granule) const { return memory_.data() + granule * kGranuleBytes; }
 
-  // Gives `tables` pages for tokens [n_tokens, end). False, and nothing changed, when they do not
-  // fit.
-  bool reserve(Tables* tables, int32_t end);
-  // Says that tokens [0, end) are written. Frees pages behind the windows of the query at `end`.
-  // REQUIRES reserve(tables, >= end).
-  void commit(Tables* tables, int32_t end);
-  // Frees every page; the tables are empty after.
+  // Finds the longest resumable prefix, holds its pages and returns its length, which is n_tokens
+  // then: less than the prompt's, a multiple of page_tokens unless only the last token is left.
+  // REQUIRES empty tables.
+  int32_t match(Tables* tables, const Prompt& prompt);
+  // Gives `tables` pages for tokens [n_tokens, end), private ones where it will write, and state
+  // pages with `slots` more of them. False, and nothing changed, when they do not fit beside what
+  // others hold.
+  bool reserve(Tables* tables, int32_t end, int32_t slots = 0);
+  // Says that tokens [0, end) are written, those after `end` forgotten. With the sequence's tokens
+  // its full pages become shareable; without, they stay private. With slots, slot
+  // end - n_tokens becomes slot 0. Snapshots are taken at next_stop() and, while generating, at
+  // page boundaries. REQUIRES reserve(tables, >= end).
+  void commit(Tables* tables, int32_t end, std::span<const int32_t> tokens = {});
+  // Forgets tokens [n, n_tokens) and what is reserved beyond. REQUIRES n_tokens - n within
+  // slack_tokens; 0 where there is a state (commit what was accepted instead).
+  void crop(Tables* tables, int32_t n);
+  // Makes `to`, empty, a second sequence with the tokens of `from`. False, and nothing changed,
+  // when its private pages do not fit.
+  bool fork(const Tables& from, Tables* to);
+  // Lets every page go: shareable ones stay cached. The tables are empty after.
   void release(Tables* tables);
 
+  // The next boundary where a step should end so that the state there can be kept; INT32_MAX when
+  // there is none.
+  int32_t next_stop(const Tables& tables) const;
+  // Keeps the state at n_tokens. REQUIRES a page boundary, committed with tokens. False when there
+  // is no room, or no state to keep.
+  bool snapshot(Tables* tables);
+
+  std::vector<PageCopy> take_copies();
+  void run_copies();
+
   // Whether a new sequence of n_tokens, computed in steps of at most step_tokens, fits beside what
-  // is live; and whether it fits in an empty arena.
+  // is held; the same for one that has matched; whether it fits in an empty arena.
   bool has_room(int32_t n_tokens, int32_t step_tokens) const;
+  bool has_room(const Tables& tables, int32_t n_tokens, int32_t step_tokens) const;
   bool could_ever_fit(int32_t n_tokens, int32_t step_tokens) const;
   // The longest such sequence.
   int32_t longest_sequence(int32_t step_tokens) const;
 
-  // Fills freed pages with NaN bytes, so that a kernel that reads what it must not gives NaN. Tests
-  // only.
-  void poison_freed_pages(bool on) { poison_ = on; }
+  // Pages that tables hold, and pages that only the index holds.
+  int64_t held_pages(size_t group) const { return held_[group]; }
+  int64_t cached_pages(size_t group) const { return arena_.live_pages(group) - held_[group]; }
+  // Bytes of the arena in pages of neither kind, slab remainders included.
+  int64_t unused_bytes() const;
+  const CacheStats& stats() const { return stats_; }
+  const PrefixIndex& index() const { return index_; }
 
-  // Aborts unless the arena agrees with itself and with these tables, the only ones there are.
+  // Tests only. Fills freed pages with NaN bytes, so that a kernel that reads what it must not
+  // gives NaN. Refuses the n-th demand for pages from now, as if none were left.
+  void poison_freed_pages(bool on) { poison_ = on; }
+  void refuse_demand(int64_t n) { refuse_in_ = n; }
+  bool refuses_demand() const { return refuse_in_ > 0; }
+
+  // Aborts unless the arena and the index agree with themselves, with each other and with these
+  // tables, the only ones there are.
   void audit(std::span<const Tables* const> all_tables) const;
 
  private:
-  Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory);
-  // The most pages of each group that such a sequence holds at once.
-  std::vector<int64_t> most_pages(int32_t n_tokens, int32_t step_tokens) const;
+  // Who owns a page, in PageOwner::who: an id and one of these bits; index: see each.
+  enum Owner : uint32_t {
+    kTable = 0,            // the table's id; position in pages[group]
+    kBlock = 1u << 30,     // a node; unused
+    kSnapshot = 2u << 30,  // a snapshot; position in its pages
+    kOwnerId = (1u << 30) - 1,
+  };
+  using Counts = std::vector<int64_t>;  // pages, by group
+
+  Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory,
+        const CacheOptions& options);
+
+  static int32_t default_interval(std::span<const CacheGroup> groups, int32_t page_tokens);
+  Counts most(int32_t n_tokens, int32_t step_tokens) const;
+
+  // cache.cc: private pages
+  void enrol(Tables* tables);
+  uint32_t take_page(size_t group, PageOwner owner);
   void drop_page(size_t group, uint32_t page);
+  void free_page(size_t group, uint32_t page);
+  void add_pages(Tables* tables, size_t group, int64_t size);
+  void drop_block(Tables* tables, size_t column, size_t block, Worth worth);
+  int64_t count_demand(const Tables& tables, int32_t end, int32_t slots);
+  bool tail_is_shared(const Tables& tables) const;
+  bool borrows_tail(const Tables& tables, size_t group) const;
+  bool holds_tail_alone(const Tables& tables) const;
+  void own_tail(Tables* tables, bool copy);
+  void shorten_nodes(Tables* tables, size_t n);
+
+  // match.cc
+  struct Found;
+  Found look_up(Tables* tables, const Prompt& prompt);
+  void take_prefix(Tables* tables, int32_t boundary);
+  void plan_stops(Tables* tables, const Prompt& prompt, const Found& found);
+  void count_misses(const Prompt& prompt, const Found& found);
+
+  // commit.cc
+  void publish(Tables* tables, int32_t end, std::span<const int32_t> tokens);
+  void give_block(Tables* tables, size_t column, int32_t block, NodeId node);
+  void leave_behind(Tables* tables, int32_t end);
+  Worth worth_behind(const Tables& tables, size_t group, int32_t block) const;
+
+  // snapshot.cc
+  bool has_slots(const Tables& tables) const;
+  void keep_states(Tables* tables, int32_t end);
+  bool take_snapshot(Tables* tables, int32_t boundary, int32_t slot);
+  void copy_states(const Tables& tables, int32_t slot, NodeId node);
+  void refresh_snapshot(NodeId node);
+  bool superseded(NodeId node) const;
+  void resume_state(Tables* tables);
+  void rotate_states(Tables* tables, int32_t end);
+
+  // room.cc
+  bool feasible(std::span<const int64_t> demand) const;
+  bool make_room(std::span<const int64_t> demand);
+  void evict_one();
+  void evict(NodeId node, size_t column);
+  void drain(size_t group);
+  void tell_owner(size_t group, const MovedPage& moved);
+  void hold(NodeId node, size_t column);
+  void let_go(NodeId node, size_t column, Worth worth);
+  void count_held(size_t column, int64_t by);
+
+  // audit.cc
+  void audit_tables(const Tables& tables) const;
+  void audit_references(std::span<const Tables* const> all_tables) const;
+  void audit_owners() const;
 
   std::vector<CacheGroup> groups_;
+  std::vector<size_t> token_groups_;  // by column of the index
+  std::vector<size_t> state_groups_;
+  CacheOptions options_;
+  int32_t page_tokens_;
   Arena arena_;
   Buffer memory_;
+  PrefixIndex index_;
+  std::vector<Tables*> tables_;  // by id; null where free
+  std::vector<std::vector<uint32_t>>
+      snapshots_;  // by number: pages, group by group, layer by layer
+  std::vector<uint32_t> free_snapshots_;
+  Counts held_;
+  Counts demand_;  // scratch
+  std::vector<PageCopy> copies_;
+  CacheStats stats_;
   bool poison_ = false;
+  int64_t refuse_in_ = 0;
 };
 
 }  // namespace ashlar

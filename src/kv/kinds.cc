@@ -27,8 +27,11 @@ int64_t straddled(const CacheGroup& group, int32_t n_tokens, int64_t length) {
 int64_t window_pages(const CacheGroup& group, int32_t n_tokens, int64_t span) {
   return straddled(group, n_tokens, int64_t{group.window} - 1 + span);
 }
+// A chunk that begins with a page straddles nothing at its front.
 int64_t chunk_pages(const CacheGroup& group, int32_t n_tokens, int64_t span) {
-  return straddled(group, n_tokens, int64_t{group.chunk} - 1 + span);
+  const int64_t length = int64_t{group.chunk} - 1 + span;
+  if (group.chunk % group.page_tokens != 0) return straddled(group, n_tokens, length);
+  return ceil_div(std::min<int64_t>(n_tokens, length), group.page_tokens);
 }
 int64_t no_page(const CacheGroup&, int32_t, int64_t) { return 0; }
 
@@ -45,13 +48,9 @@ static_assert(std::size(kRows) == kLayerKinds);
 
 const KindRow& kind_row(LayerKind kind) { return kRows[static_cast<size_t>(kind)]; }
 
-BlockRange blocks_of(const CacheGroup& group, int32_t begin, int32_t end) {
-  if (begin >= end) return {};
-  return {begin / group.page_tokens, (end - 1) / group.page_tokens + 1};
-}
-
 BlockRange resume_blocks(const CacheGroup& group, int32_t n) {
-  return blocks_of(group, first_needed(group, n), n);
+  return {first_needed(group, n) / group.page_tokens,
+          static_cast<int32_t>(ceil_div(n, group.page_tokens))};
 }
 
 int64_t most_pages(const CacheGroup& group, int32_t n_tokens, const StepShape& shape) {

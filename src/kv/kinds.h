@@ -30,15 +30,16 @@ inline int32_t first_needed(const CacheGroup& group, int32_t n) {
   return kind_row(group.kind).first_needed(group, n);
 }
 
-// The pages of tokens [begin, end), as indices into a sequence's table.
+// Pages of a sequence's table, by position.
 struct BlockRange {
   int32_t first = 0;
   int32_t last = 0;  // one past
   int32_t size() const { return last - first; }
 };
-BlockRange blocks_of(const CacheGroup& group, int32_t begin, int32_t end);
 
-// The pages that a resume at boundary n reads: blocks_of [first_needed(n), n).
+// The pages that a resume at boundary n requires: those of tokens [first_needed(n), n), and always
+// the page that token n goes into if others come before it there, so that a page is whole when it
+// is full.
 BlockRange resume_blocks(const CacheGroup& group, int32_t n);
 
 // How a sequence is computed, as far as its pages depend on it.
