@@ -98,6 +98,37 @@ TEST(Laws, GarbageBetweenPagesIsNeverRead) {
   }
 }
 
+// The second time a prompt is seen its pages are found, and what is computed from them is the same.
+TEST(Laws, WarmIsCold) {
+  Session session = open_checkpoint(flags(64, 16));
+  session.engine->poison_freed_pages(true);
+  expect_same(run_all(*session.engine, requests()));
+  const std::vector<Outcome> warm = run_all(*session.engine, requests());
+  expect_same(warm);
+  int32_t n_cached = 0;
+  for (size_t i = 0; i < warm.size(); ++i) {
+    const int32_t n_prompt = warm[i].usage.prompt_tokens;
+    n_cached += warm[i].usage.cached_tokens;
+    if (i % 3 == 0) continue;  // scoring computes every row
+    EXPECT_GE(warm[i].usage.cached_tokens, (n_prompt - 1) / 16 * 16) << i;
+  }
+  EXPECT_GT(n_cached, 0);
+}
+
+TEST(Laws, TwoSaltsNeverShare) {
+  Session session = open_checkpoint(flags(64, 16));
+  for (const char* salt : {"one", "two", "one"}) {
+    std::vector<Request> list = requests();
+    list.erase(list.begin(), list.begin() + 14);
+    list.resize(1);
+    list.front().want_prompt_nll = false;
+    list.front().salt = salt;
+    static int n_runs = 0;
+    const Outcome outcome = run_all(*session.engine, std::move(list)).front();
+    EXPECT_EQ(outcome.usage.cached_tokens > 0, n_runs++ == 2) << salt;
+  }
+}
+
 // Short prompts that all fit grow until they do not: the latest give their pages and are computed
 // again.
 TEST(Laws, PreemptedIsStraight) {

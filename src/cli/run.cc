@@ -97,6 +97,7 @@ Json as_json(const Session& session, const Answer& a) {
       {"usage", Json::Object{{"prompt_tokens", a.usage.prompt_tokens},
                              {"completion_tokens", a.usage.completion_tokens},
                              {"total_tokens", a.usage.prompt_tokens + a.usage.completion_tokens},
+                             {"cached_tokens", a.usage.cached_tokens},
                              {"preemptions", a.usage.preemptions}}},
       {"timing", describe(a.timing, a.usage)},
       {"cache", describe_cache(*session.engine)},

@@ -37,17 +37,36 @@ StepPlan Engine::admit() {
   for (size_t i = n_running; i < shares.size() && shares[i] > 0; ++i) {
     if (running_.size() < n_running || waiting_.empty()) break;
     Sequence* sequence = waiting_.front().get();
-    // Room for all its tokens, or it would start only to be preempted.
-    if (!cache_.has_room(sequence->n_tokens(), budget_.chunk_tokens)) break;
-    CHECK(cache_.reserve(&sequence->tables, shares[i]), "has_room() promised it");
+    if (!admit_one(sequence, shares[i], &plan)) break;
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
-    plan.push_back({.sequence = sequence, .n_tokens = shares[i]});
   }
   for (size_t g = 0; g < stats_.peak_pages.size(); ++g) {
-    stats_.peak_pages[g] = std::max(stats_.peak_pages[g], cache_.arena().live_pages(g));
+    stats_.peak_pages[g] = std::max(stats_.peak_pages[g], cache_.held_pages(g));
   }
   return plan;
+}
+
+// Holds the longest cached prefix and reserves the first rows after it. False, and nothing held,
+// when all its tokens would not fit: it would start only to be preempted.
+bool Engine::admit_one(Sequence* sequence, int32_t share, StepPlan* plan) {
+  Tables* tables = &sequence->tables;
+  bool fits = false;
+  if (sequence->scoring()) {  // every row's logits are wanted, so none may be skipped
+    fits = cache_.has_room(sequence->n_tokens(), budget_.chunk_tokens);
+  } else {
+    const int32_t n_matched =
+        cache_.match(tables, {.tokens = sequence->tokens, .salt = sequence->request.salt});
+    fits = cache_.has_room(*tables, sequence->n_tokens(), budget_.chunk_tokens);
+    if (sequence->n_preemptions == 0) sequence->n_cached = n_matched;
+  }
+  const int32_t n_rows = std::min(share, sequence->n_pending());
+  if (!fits || !cache_.reserve(tables, tables->n_tokens + n_rows)) {
+    cache_.release(tables);
+    return false;
+  }
+  plan->push_back({.sequence = sequence, .n_tokens = n_rows});
+  return true;
 }
 
 // Reserves up to `end`, taking the pages of the latest admitted sequences while they do not fit.

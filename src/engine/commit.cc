@@ -13,7 +13,7 @@ void Engine::commit(const StepPlan& plan, const ConstView& logits) {
   for (const Slice& slice : plan) {
     Sequence* sequence = slice.sequence;
     record_prompt(sequence, slice, logits);
-    cache_.commit(&sequence->tables, sequence->tables.n_tokens + slice.n_tokens);
+    cache_.commit(&sequence->tables, sequence->tables.n_tokens + slice.n_tokens, sequence->tokens);
     stats_.n_tokens += slice.n_tokens;
     if (sequence->n_pending() > 0 || sequence->cancelled) continue;
     const float* last = logits.row<float>(slice.first_logit + slice.n_logits - 1);

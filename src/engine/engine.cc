@@ -53,6 +53,7 @@ bool Engine::step() {
   if (plan.empty()) return false;
   cache_.run_copies();
   pack(&plan);
+  cache_.run_copies();  // pages that must be private before the step writes them
   auto logits = model_.forward(step_, pool_);
   if (!logits) {
     end_all(Finish::failed, logits.error());
@@ -119,6 +120,7 @@ void Engine::finish(Sequence* sequence, Finish how, std::optional<Error> error) 
   Event event{.id = sequence->request.id, .finish = how, .error = std::move(error)};
   event.usage = {.prompt_tokens = sequence->n_prompt(),
                  .completion_tokens = sequence->n_generated(),
+                 .cached_tokens = sequence->n_cached,
                  .preemptions = sequence->n_preemptions};
   event.prompt_nll = std::move(sequence->prompt_nll);
   event.last_logits = std::move(sequence->last_logits);

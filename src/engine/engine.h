@@ -64,6 +64,7 @@ class Engine {
   void take_inbox();
   Status check(const Request& request) const;
   StepPlan admit();
+  bool admit_one(Sequence* sequence, int32_t share, StepPlan* plan);
   bool make_room(Sequence* sequence, int32_t end, StepPlan* plan);
   void preempt(Sequence* sequence);
   void pack(StepPlan* plan);

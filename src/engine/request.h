@@ -23,7 +23,8 @@ const char* name(Finish finish);  // "stop", "length", "cancelled", "error"
 struct Usage {
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;
-  int32_t preemptions = 0;  // times its pages were taken and its tokens computed again
+  int32_t cached_tokens = 0;  // of the prompt, found in the cache when it was first admitted
+  int32_t preemptions = 0;    // times its pages were taken and its tokens computed again
 };
 
 // One thing that happened to a request. The last one has `finish` set.
@@ -41,6 +42,7 @@ struct Event {
 struct Request {
   RequestId id = {};
   std::vector<int32_t> tokens;  // the prompt, at least one
+  std::string salt;             // prompts of two salts never share pages
   Sampling sampling;
   int32_t max_tokens = 16;  // generated at most; 0: the prompt is computed and nothing generated
   std::vector<int32_t> stop_tokens;  // finish after any of these is generated

@@ -15,6 +15,7 @@ struct Sequence {
   std::vector<int32_t> tokens;  // prompt and generated
   Tables tables;                // tables.n_tokens of `tokens` are computed
   int32_t n_preemptions = 0;
+  int32_t n_cached = 0;  // prompt tokens matched at the first admission
   bool cancelled = false;
   std::vector<float> prompt_nll;
   std::vector<float> last_logits;
