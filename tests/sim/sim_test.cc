@@ -2,6 +2,7 @@
 //
 //   sim_test                      20,000 operations
 //   ASHLAR_SIM_SEEDS=200 ASHLAR_SIM_OPS=5000 sim_test     a million
+//   ASHLAR_SIM_TRACE=file sim_test --gtest_filter=*Traces*   one trace, without a child process
 
 #include <gtest/gtest.h>
 
@@ -64,31 +65,31 @@ TEST(Sim, EveryMixMeetsEveryPressure) {
   }
 }
 
+Result<Trace> load_trace(const std::filesystem::path& path) {
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  return parse_trace(text.str());
+}
+
+// ASHLAR_SIM_TRACE=file plays that one alone and in this process, for a debugger.
 TEST(Sim, TracesThatOnceFailed) {
+  if (const char* file = std::getenv("ASHLAR_SIM_TRACE"); file != nullptr) {
+    const auto trace = load_trace(file);
+    ASSERT_TRUE(trace) << trace.error().text;
+    World world(mix_named(trace->mix));
+    for (const Op& op : trace->ops) world.apply(op);
+    return;
+  }
   int n_traces = 0;
   for (const auto& entry : std::filesystem::directory_iterator(ASHLAR_SOURCE_DIR "/tests/traces")) {
     if (entry.path().extension() != ".trace") continue;
-    std::stringstream text;
-    text << std::ifstream(entry.path()).rdbuf();
-    const auto trace = parse_trace(text.str());
+    const auto trace = load_trace(entry.path());
     ASSERT_TRUE(trace) << entry.path() << ": " << trace.error().text;
     ASSERT_FALSE(mix_named(trace->mix).groups.empty()) << entry.path() << ": mix " << trace->mix;
     EXPECT_TRUE(survives(*trace, false)) << entry.path();
     ++n_traces;
   }
   EXPECT_GT(n_traces, 0);
-}
-
-// ASHLAR_SIM_TRACE=file: one trace alone, in this process.
-TEST(Sim, OneTrace) {
-  const char* file = std::getenv("ASHLAR_SIM_TRACE");
-  if (file == nullptr) GTEST_SKIP() << "no trace was named";
-  std::stringstream text;
-  text << std::ifstream(file).rdbuf();
-  const auto trace = parse_trace(text.str());
-  ASSERT_TRUE(trace) << trace.error().text;
-  World world(mix_named(trace->mix));
-  for (const Op& op : trace->ops) world.apply(op);
 }
 
 TEST(Sim, TracesArePrintedAsTheyAreRead) {
