@@ -33,7 +33,7 @@ Trace random_trace(uint32_t seed, int64_t n_ops) {
 
 TEST(Sim, RandomLivesKeepTheBooksAndReadWhatTheyWrote) {
   const int64_t n_seeds = setting("ASHLAR_SIM_SEEDS", 30);
-  const int64_t n_ops = setting("ASHLAR_SIM_OPS", 700);
+  const int64_t n_ops = setting("ASHLAR_SIM_OPS", 1000);
   const auto first = static_cast<uint32_t>(setting("ASHLAR_SIM_FIRST", 0));
   for (uint32_t seed = first; seed < first + n_seeds; ++seed) {
     const Trace trace = random_trace(seed, n_ops);
@@ -53,7 +53,7 @@ TEST(Sim, EveryMixMeetsEveryPressure) {
   for (const Mix& mix : mixes(16)) {
     World world(mix);
     std::mt19937 random(11);
-    for (int i = 0; i < 4000; ++i) world.apply(random_op(random));
+    for (int i = 0; i < 9000; ++i) world.apply(random_op(random));
     const CacheStats& stats = world.cache().stats();
     EXPECT_GT(stats.hit_tokens, 1000) << mix.name;
     EXPECT_GT(stats.n_evicted, 50) << mix.name;
