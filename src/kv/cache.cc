@@ -21,6 +21,14 @@ std::vector<size_t> groups_by(std::span<const CacheGroup> groups, bool by_token)
   return out;
 }
 
+// A node with a page has one of the smallest group, as a rule.
+size_t most_nodes(const ArenaLayout& layout, std::span<const size_t> token_groups) {
+  int64_t per_slab = 1;
+  for (const size_t g : token_groups)
+    per_slab = std::max<int64_t>(per_slab, layout.groups[g].pages_per_slab);
+  return static_cast<size_t>(layout.n_slabs * per_slab);
+}
+
 }  // namespace
 
 Result<Cache> Cache::create(std::vector<CacheGroup> groups, int64_t memory_bytes,
@@ -45,7 +53,8 @@ Cache::Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory,
       page_tokens_(groups_[0].page_tokens),
       arena_(std::move(layout)),
       memory_(std::move(memory)),
-      index_(token_groups_.size() + !state_groups_.empty(), !state_groups_.empty(), kMaxPageless),
+      index_(token_groups_.size() + !state_groups_.empty(), !state_groups_.empty(), kMaxPageless,
+             most_nodes(arena_.layout(), token_groups_)),
       held_(groups_.size(), 0),
       demand_(groups_.size(), 0) {
   if (options_.snapshot_interval == 0)

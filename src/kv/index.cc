@@ -1,5 +1,8 @@
 #include "kv/index.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "base/check.h"
 
 namespace ashlar {
@@ -9,15 +12,21 @@ std::span<const std::byte> bytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-constexpr size_t kFirstPlaces = 1024;
+// Places for so many nodes at least and at most, before it has to grow.
+constexpr size_t kLeastNodes = 512;
+constexpr size_t kMostNodes = size_t{1} << 18;
 
 }  // namespace
 
-PrefixIndex::PrefixIndex(size_t n_columns, bool with_snapshots, size_t max_pageless)
-    : n_columns_(n_columns),
-      with_snapshots_(with_snapshots),
-      max_pageless_(max_pageless),
-      places_(kFirstPlaces, kNoNode) {}
+PrefixIndex::PrefixIndex(size_t n_columns, bool with_snapshots, size_t max_pageless,
+                         size_t n_expected)
+    : n_columns_(n_columns), with_snapshots_(with_snapshots), max_pageless_(max_pageless) {
+  // Growing in the middle of a step is a pause; memory nobody touches costs nothing.
+  const size_t n_nodes = std::min(kMostNodes, std::max(kLeastNodes, n_expected));
+  nodes_.reserve(n_nodes);
+  entries_.reserve(n_nodes * n_columns);
+  places_.resize(std::bit_ceil(2 * n_nodes));
+}
 
 // The lengths stand between the parts, so that no two pairs make the same text.
 Digest PrefixIndex::root(std::string_view salt, std::string_view adapter) {
@@ -33,17 +42,25 @@ Digest PrefixIndex::next_key(const Digest& parent, std::span<const int32_t> bloc
 // Where the key is or would go.
 size_t PrefixIndex::place_of(const Digest& key) const {
   const size_t mask = places_.size() - 1;
-  size_t place = key_of(key) & mask;
-  while (places_[place] != kNoNode && nodes_[places_[place]].key != key) place = (place + 1) & mask;
+  const auto tag = static_cast<uint32_t>(key_of(key));
+  size_t place = tag & mask;
+  while (places_[place].id != kNoNode &&
+         (places_[place].tag != tag || nodes_[places_[place].id].key != key)) {
+    place = (place + 1) & mask;
+  }
   return place;
 }
 
-NodeId PrefixIndex::find(const Digest& key) const { return places_[place_of(key)]; }
+NodeId PrefixIndex::find(const Digest& key, NodeId guess) const {
+  if (guess < nodes_.size() && nodes_[guess].used && nodes_[guess].key == key) return guess;
+  return places_[place_of(key)].id;
+}
 
 void PrefixIndex::grow() {
-  places_.assign(places_.size() * 2, kNoNode);
+  places_.assign(places_.size() * 2, {});
   for (NodeId id = 0; id < nodes_.size(); ++id) {
-    if (nodes_[id].used) places_[place_of(nodes_[id].key)] = id;
+    const Digest& key = nodes_[id].key;
+    if (nodes_[id].used) places_[place_of(key)] = {static_cast<uint32_t>(key_of(key)), id};
   }
 }
 
@@ -51,13 +68,13 @@ void PrefixIndex::grow() {
 void PrefixIndex::erase_key(const Digest& key) {
   const size_t mask = places_.size() - 1;
   size_t gap = place_of(key);
-  for (size_t i = (gap + 1) & mask; places_[i] != kNoNode; i = (i + 1) & mask) {
-    const size_t home = key_of(nodes_[places_[i]].key) & mask;
+  for (size_t i = (gap + 1) & mask; places_[i].id != kNoNode; i = (i + 1) & mask) {
+    const size_t home = places_[i].tag & mask;
     if (((i - home) & mask) < ((i - gap) & mask)) continue;
     places_[gap] = places_[i];
     gap = i;
   }
-  places_[gap] = kNoNode;
+  places_[gap] = {};
 }
 
 NodeId PrefixIndex::insert(const Digest& key, NodeId parent, const Digest* plain) {
@@ -74,7 +91,7 @@ NodeId PrefixIndex::insert(const Digest& key, NodeId parent, const Digest* plain
                 .parent = parent,
                 .block = parent == kNoNode ? 0 : nodes_[parent].block + 1,
                 .used = true};
-  places_[place_of(key)] = id;
+  places_[place_of(key)] = {static_cast<uint32_t>(key_of(key)), id};
   ++n_nodes_;
   ++n_pageless_;
   if (parent != kNoNode) {
@@ -102,7 +119,8 @@ void PrefixIndex::let_go(NodeId id) {
 void PrefixIndex::put(NodeId id, size_t column, uint32_t page) {
   Entry& entry = entries_[id * n_columns_ + column];
   CHECK(entry.page == kNoPage, "node {} column {} has a page already", id, column);
-  entry = {.page = page};
+  entry = Entry();
+  entry.page = page;
   if (nodes_[id].n_pages++ == 0) --n_pageless_;
   update_ghost(id);
   if (with_snapshots_ && column == snapshots()) cover(id);
@@ -114,7 +132,7 @@ uint32_t PrefixIndex::take(NodeId id, size_t column) {
   CHECK(entry.page != kNoPage && entry.refs == 0, "node {} column {}: nothing to take", id, column);
   unlist(index);
   const uint32_t page = entry.page;
-  entry = {};
+  entry = Entry();
   if (--nodes_[id].n_pages == 0) ++n_pageless_;
   if (with_snapshots_ && column == snapshots()) uncover(id);
   update_ghost(id);

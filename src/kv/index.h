@@ -37,38 +37,42 @@ enum class Worth : uint8_t {
 constexpr int kWorths = 3;
 
 struct Entry {
-  uint32_t page = kNoPage;  // a granule; in the snapshots' column the number of a snapshot
-  uint32_t refs = 0;        // tables that hold it; not listed while any does
+  uint32_t page = kNoPage;          // a granule; in the snapshots' column the number of a snapshot
+  uint32_t refs : 30 = 0;           // tables that hold it; not listed while any does
+  Worth worth : 2 = Worth::useful;  // meaningful while listed
   uint32_t previous = kNoNode;
   uint32_t next = kNoNode;
-  Worth worth = Worth::useful;  // meaningful while listed
 };
+static_assert(sizeof(Entry) == 16);
 
-struct Node {
+// One cache line: a prompt of 128k tokens walks 8192 of them.
+struct alignas(64) Node {
   Digest key = {};
   NodeId parent = kNoNode;
   int32_t block = 0;  // tokens [block * page_tokens, (block + 1) * page_tokens)
   int32_t n_children = 0;
   int32_t n_holds = 0;        // tables whose last block it is
-  int32_t n_pages = 0;        // entries that are not empty
   int32_t n_covered = 0;      // children with a snapshot at or below them, and its own
   NodeId previous = kNoNode;  // among ghosts
   NodeId next = kNoNode;
+  uint16_t n_pages = 0;  // entries that are not empty
   bool ghost = false;
   bool used = false;
 };
+static_assert(sizeof(Node) == 64);
 
 class PrefixIndex {
  public:
   // The last of n_columns is the snapshots' when with_snapshots. At most max_pageless nodes without
-  // a page are remembered, but for those above a node with one.
-  PrefixIndex(size_t n_columns, bool with_snapshots, size_t max_pageless);
+  // a page are remembered, but for those above a node with one. Expects n_expected nodes with one.
+  PrefixIndex(size_t n_columns, bool with_snapshots, size_t max_pageless, size_t n_expected = 0);
 
   // The parent of first blocks.
   Digest root(std::string_view salt, std::string_view adapter);
   Digest next_key(const Digest& parent, std::span<const int32_t> block);
 
-  NodeId find(const Digest& key) const;
+  // kNoNode when there is none. A text's nodes often follow one another: `guess` is tried first.
+  NodeId find(const Digest& key, NodeId guess = kNoNode) const;
   // REQUIRES that find(key) is kNoNode. `plain` is the key a first block has without salt.
   NodeId insert(const Digest& key, NodeId parent, const Digest* plain = nullptr);
   // Whether some first block has these tokens, under any salt.
@@ -110,6 +114,11 @@ class PrefixIndex {
   void audit() const;
 
  private:
+  // A place of the hash table; `tag` spares most looks at nodes.
+  struct Place {
+    uint32_t tag = 0;
+    NodeId id = kNoNode;
+  };
   struct List {
     uint32_t oldest = kNoNode;
     uint32_t youngest = kNoNode;
@@ -138,7 +147,7 @@ class PrefixIndex {
   std::vector<Node> nodes_;
   std::vector<Entry> entries_;  // [node][column]
   std::vector<NodeId> free_nodes_;
-  std::vector<NodeId> places_;  // open addressing by key, a power of two
+  std::vector<Place> places_;  // open addressing by key, a power of two
   size_t n_nodes_ = 0;
   size_t n_ghosts_ = 0;  // leaves of the pageless ones
   size_t n_pageless_ = 0;

@@ -52,7 +52,8 @@ Cache::Found Cache::look_up(Tables* tables, const Prompt& prompt) {
     const auto block = prompt.tokens.subspan(static_cast<size_t>(end - page_tokens_),
                                              static_cast<size_t>(page_tokens_));
     key = index_.next_key(key, block);
-    const NodeId node = index_.find(key);
+    const NodeId node =
+        index_.find(key, tables->nodes.empty() ? kNoNode : tables->nodes.back() + 1);
     if (node == kNoNode) {
       const bool first = end == page_tokens_;
       found.other_salt =

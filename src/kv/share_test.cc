@@ -80,6 +80,24 @@ TEST(Share, CropForgetsByLengthAndKeepsTheWindow) {
   cache.release(&s.tables);
 }
 
+// Back over a whole page: its block is the index's, not the table's, and is found when it is said
+// again.
+TEST(Share, CropOverAPageLetsItGo) {
+  Cache cache = plenty("full+window/4");
+  TestSequence s;
+  begin(&cache, &s, text_of(1, 20));
+  ASSERT_TRUE(compute(&cache, &s));
+  cache.crop(&s.tables, 16);
+  EXPECT_EQ(s.tables.pages[0].size(), 4u);
+  EXPECT_EQ(s.tables.nodes.size(), 4u);
+  const Tables* all[] = {&s.tables};
+  cache.audit(all);
+  ASSERT_TRUE(compute(&cache, &s));
+  cache.audit(all);
+  EXPECT_EQ(peek(&cache, text_of(1, 21)), 20);
+  cache.release(&s.tables);
+}
+
 TEST(ShareDeathTest, CropBehindTheWindowOrOfAStateAborts) {
   Cache cache = plenty("full+window/16");
   TestSequence s;

@@ -12,9 +12,9 @@ struct VerbRow {
   int weight;  // how often it comes in a random life
 };
 constexpr VerbRow kRows[] = {
-    {"admit", 4, 8},   {"resume", 1, 6}, {"reserve", 4, 40}, {"run", 0, 24},
-    {"commit", 4, 44}, {"crop", 1, 2},   {"fork", 1, 2},     {"snapshot", 1, 2},
-    {"preempt", 1, 2}, {"finish", 1, 4}, {"cancel", 1, 2},   {"refuse", 1, 1},
+    {"admit", 4, 6},    {"resume", 1, 8}, {"reserve", 4, 120}, {"run", 0, 60},
+    {"commit", 4, 130}, {"crop", 1, 2},   {"fork", 1, 2},      {"snapshot", 1, 2},
+    {"preempt", 1, 1},  {"finish", 1, 3}, {"cancel", 1, 1},    {"refuse", 1, 1},
 };
 static_assert(std::size(kRows) == kVerbs);
 

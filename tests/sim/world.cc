@@ -7,7 +7,7 @@
 namespace ashlar::sim {
 namespace {
 
-constexpr size_t kMaxLives = 10;
+constexpr size_t kMaxLives = 6;
 constexpr size_t kMaxTexts = 24;
 constexpr int32_t kMaxTokens = 260;
 constexpr int32_t kStepTokens = 48;
