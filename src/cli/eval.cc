@@ -23,7 +23,7 @@ struct EvalFlags {
 };
 
 struct Problem {
-  std::vector<int32_t> prompt;
+  text::ChatTokens prompt;
   std::string answer;
   std::vector<int32_t> tokens;  // generated
   std::string text;
@@ -55,7 +55,7 @@ Result<Problem> read_problem(const Session& session, const Json& line, size_t nu
   if (const Json* messages = line.find("messages"); messages != nullptr && !raw) {
     TRY(problem.prompt, session.encode_chat(*messages));
   } else if (prompt != nullptr && prompt->is_string() && (raw || !session.chat)) {
-    TRY(problem.prompt, session.encode(prompt->as_string()));
+    TRY(problem.prompt.tokens, session.encode(prompt->as_string()));
   } else if (prompt != nullptr && prompt->is_string()) {
     const Json message = Json::Object{{"role", "user"}, {"content", prompt->as_string()}};
     TRY(problem.prompt, session.encode_chat(Json::Array{message}));
@@ -70,7 +70,8 @@ Status generate(Session& session, const EvalFlags& flags, std::vector<Problem>* 
   Queue<Event> events;
   for (size_t i = 0; i < problems->size(); ++i) {
     session.engine->submit({.id = RequestId{i},
-                            .tokens = (*problems)[i].prompt,
+                            .tokens = (*problems)[i].prompt.tokens,
+                            .marks = (*problems)[i].prompt.marks,
                             .max_tokens = flags.max_tokens,
                             .stop_tokens = session.stop_tokens,
                             .sink = &events});
@@ -126,7 +127,7 @@ Status evaluate(const EvalFlags& flags, Isa isa) {
   for (const Problem& problem : problems) {
     n_correct += problem.correct;
     n_tokens += static_cast<int64_t>(problem.tokens.size());
-    n_prompt += static_cast<int64_t>(problem.prompt.size());
+    n_prompt += static_cast<int64_t>(problem.prompt.tokens.size());
   }
   if (!flags.output.empty()) TRY_STATUS(write_answers(flags.output, problems));
   const double n = static_cast<double>(problems.size());

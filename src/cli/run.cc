@@ -43,10 +43,11 @@ std::string piece_of(text::Detokenizer* detokenizer, int32_t token) {
   return piece ? *std::move(piece) : "";
 }
 
-Result<Answer> answer(Session& session, const RunFlags& flags, std::vector<int32_t> prompt,
+Result<Answer> answer(Session& session, const RunFlags& flags, text::ChatTokens prompt,
                       bool quiet) {
   Queue<Event> events;
-  Request request{.tokens = std::move(prompt),
+  Request request{.tokens = std::move(prompt.tokens),
+                  .marks = std::move(prompt.marks),
                   .sampling = flags.sampling,
                   .max_tokens = flags.max_tokens,
                   .sink = &events};
@@ -117,18 +118,21 @@ Result<Json> read_messages(const std::string& path) {
   return json;
 }
 
-Result<std::vector<int32_t>> prompt_tokens(const Session& session, const RunFlags& flags) {
+Result<text::ChatTokens> prompt_tokens(const Session& session, const RunFlags& flags) {
   const int n_given = flags.has_prompt + !flags.messages_file.empty() + !flags.tokens.empty();
   if (n_given != 1)
     return invalid("give exactly one of -p, --messages and --tokens ({} were given)", n_given);
-  if (!flags.tokens.empty()) return flags.tokens;
+  if (!flags.tokens.empty()) return text::ChatTokens{flags.tokens, {}};
   if (flags.has_prompt) {
     const size_t bad = find_invalid_utf8(flags.prompt);
     if (bad != std::string::npos) {
       return invalid("-p: the prompt is not UTF-8: byte {} is 0x{:02x}", bad,
                      static_cast<unsigned char>(flags.prompt[bad]));
     }
-    if (flags.raw || !session.chat) return session.encode(flags.prompt);
+    if (flags.raw || !session.chat) {
+      TRY(std::vector<int32_t> tokens, session.encode(flags.prompt));
+      return text::ChatTokens{std::move(tokens), {}};
+    }
     return session.encode_chat(Json::Array{message("user", flags.prompt)});
   }
   TRY(const Json messages, read_messages(flags.messages_file));
@@ -145,7 +149,7 @@ Status chat(Session& session, const RunFlags& flags) {
   std::printf("An empty line or Ctrl-D ends the conversation.\n");
   while (std::printf("\n> "), std::fflush(stdout), std::getline(std::cin, line) && !line.empty()) {
     messages.push_back(message("user", line));
-    TRY(std::vector<int32_t> prompt, session.encode_chat(Json(messages)));
+    TRY(text::ChatTokens prompt, session.encode_chat(Json(messages)));
     TRY(const Answer reply, answer(session, flags, std::move(prompt), /*quiet=*/false));
     std::printf("\n");
     messages.push_back(message("assistant", reply.text));
@@ -165,7 +169,7 @@ Status run(const RunFlags& flags, Isa isa) {
     session.engine->start();
     return chat(session, flags);
   }
-  TRY(std::vector<int32_t> prompt, prompt_tokens(session, flags));
+  TRY(text::ChatTokens prompt, prompt_tokens(session, flags));
   session.engine->start();
   TRY(const Answer result, answer(session, flags, std::move(prompt), flags.model.json));
   if (flags.model.json) {

@@ -160,7 +160,7 @@ Result<std::vector<int32_t>> Session::encode(const std::string& prompt) const {
   return tokenizer->encode(prompt, {.add_special_tokens = true, .parse_special = true});
 }
 
-Result<std::vector<int32_t>> Session::encode_chat(const Json& messages) const {
+Result<text::ChatTokens> Session::encode_chat(const Json& messages) const {
   if (!tokenizer) {
     return error(Code::not_found,
                  "this checkpoint has no tokenizer.json: give token ids with --tokens");
@@ -170,8 +170,8 @@ Result<std::vector<int32_t>> Session::encode_chat(const Json& messages) const {
   text::RenderOptions options;
   const std::time_t now = std::time(nullptr);
   ::localtime_r(&now, &options.now);
-  TRY(const std::string prompt, chat->render({.messages = messages}, options));
-  return tokenizer->encode(prompt, {.add_special_tokens = false, .parse_special = true});
+  TRY(const text::Rendered rendered, chat->render({.messages = messages}, options));
+  return text::encode_chat(*tokenizer, rendered);
 }
 
 Json describe_cache(const Engine& engine) {

@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "engine/engine.h"
 #include "text/chat.h"
+#include "text/chat_tokens.h"
 #include "text/tokenizer.h"
 
 namespace ashlar {
@@ -26,7 +27,7 @@ struct Session {
   // Text as token ids; special tokens in the text are recognised.
   Result<std::vector<int32_t>> encode(const std::string& prompt) const;
   // Messages through the checkpoint's chat template, with the assistant's turn opened.
-  Result<std::vector<int32_t>> encode_chat(const Json& messages) const;
+  Result<text::ChatTokens> encode_chat(const Json& messages) const;
 };
 
 // `isa` comes from ASHLAR_FORCE_ISA or is the machine's best.

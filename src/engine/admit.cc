@@ -28,8 +28,9 @@ StepPlan Engine::admit() {
     const bool preempted = std::none_of(running_.begin(), running_.end(),
                                         [&](const auto& other) { return other.get() == sequence; });
     if (shares[i] == 0 || preempted) continue;
-    if (make_room(sequence, sequence->tables.n_tokens + shares[i], &plan)) {
-      plan.push_back({.sequence = sequence, .n_tokens = shares[i]});
+    const int32_t n_rows = rows_to_stop(sequence->tables, shares[i]);
+    if (make_room(sequence, sequence->tables.n_tokens + n_rows, &plan)) {
+      plan.push_back({.sequence = sequence, .n_tokens = n_rows});
     }
   }
   // Newcomers take what is free and never take from others. One just preempted is not retried at
@@ -55,18 +56,24 @@ bool Engine::admit_one(Sequence* sequence, int32_t share, StepPlan* plan) {
   if (sequence->scoring()) {  // every row's logits are wanted, so none may be skipped
     fits = cache_.has_room(sequence->n_tokens(), budget_.chunk_tokens);
   } else {
-    const int32_t n_matched =
-        cache_.match(tables, {.tokens = sequence->tokens, .salt = sequence->request.salt});
+    const int32_t n_matched = cache_.match(tables, {.tokens = sequence->tokens,
+                                                    .salt = sequence->request.salt,
+                                                    .marks = sequence->request.marks});
     fits = cache_.has_room(*tables, sequence->n_tokens(), budget_.chunk_tokens);
     if (sequence->n_preemptions == 0) sequence->n_cached = n_matched;
   }
-  const int32_t n_rows = std::min(share, sequence->n_pending());
+  const int32_t n_rows = rows_to_stop(*tables, std::min(share, sequence->n_pending()));
   if (!fits || !cache_.reserve(tables, tables->n_tokens + n_rows)) {
     cache_.release(tables);
     return false;
   }
   plan->push_back({.sequence = sequence, .n_tokens = n_rows});
   return true;
+}
+
+// A step ends where a state should be kept.
+int32_t Engine::rows_to_stop(const Tables& tables, int32_t n_rows) const {
+  return std::min(n_rows, cache_.next_stop(tables) - tables.n_tokens);
 }
 
 // Reserves up to `end`, taking the pages of the latest admitted sequences while they do not fit.

@@ -66,6 +66,7 @@ class Engine {
   StepPlan admit();
   bool admit_one(Sequence* sequence, int32_t share, StepPlan* plan);
   bool make_room(Sequence* sequence, int32_t end, StepPlan* plan);
+  int32_t rows_to_stop(const Tables& tables, int32_t n_rows) const;
   void preempt(Sequence* sequence);
   void pack(StepPlan* plan);
   void commit(const StepPlan& plan, const ConstView& logits);

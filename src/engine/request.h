@@ -42,6 +42,7 @@ struct Event {
 struct Request {
   RequestId id = {};
   std::vector<int32_t> tokens;  // the prompt, at least one
+  std::vector<int32_t> marks;   // token counts where other prompts are expected to branch off
   std::string salt;             // prompts of two salts never share pages
   Sampling sampling;
   int32_t max_tokens = 16;  // generated at most; 0: the prompt is computed and nothing generated

@@ -88,7 +88,7 @@ Result<Chat> Chat::from_source(std::string_view source, std::string_view what, c
   return Chat(std::move(parsed), std::move(tokens));
 }
 
-Result<std::string> Chat::render(const ChatRequest& request, const RenderOptions& options) const {
+Result<Rendered> Chat::render(const ChatRequest& request, const RenderOptions& options) const {
   if (!request.messages.is_array()) {
     return invalid("messages is {}, expected an array", request.messages.kind());
   }

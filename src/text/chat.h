@@ -37,7 +37,7 @@ class Chat {
 
   // The text of the conversation, special tokens written out: it must be encoded without adding
   // them again. Errors: ChatTemplate::render's, among them what the template raises.
-  Result<std::string> render(const ChatRequest& request, const RenderOptions& options = {}) const;
+  Result<Rendered> render(const ChatRequest& request, const RenderOptions& options = {}) const;
 
   // "bos_token" and the like, as the config spells them; empty when it has none.
   std::string_view special_token(std::string_view name) const;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "text/chat_tokens.h"
 #include "text/testing.h"
 
 namespace ashlar::text {
@@ -35,7 +36,7 @@ std::string rendered(const Result<Chat>& chat, const ChatRequest& request) {
   EXPECT_TRUE(chat) << (chat ? "" : chat.error().text);
   if (!chat) return "";
   const auto text = chat->render(request);
-  return text ? *text : "error: " + text.error().text;
+  return text ? text->text : "error: " + text.error().text;
 }
 
 TEST(Chat, TheTemplateFileWins) {
@@ -99,6 +100,55 @@ TEST(Chat, ZooCheckpointRenders) {
   const auto chat = Chat::load(std::string(ASHLAR_SOURCE_DIR) + "/zoo/mimo-tiny");
   EXPECT_EQ(rendered(chat, {.messages = kHello}),
             "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+}
+
+// The head of the template, each message, and what follows the loop; loops inside a message and
+// text gathered before it is written mark nothing.
+TEST(Chat, BoundariesAreWhereMessagesBegin) {
+  const auto chat = Chat::from_source(
+      "head{% set all %}{% for m in messages %}x{% endfor %}{% endset %}"
+      "{% for m in messages %}[{% for c in m.content %}{{ c }}{% endfor %}]{% endfor %}tail",
+      "test", Json());
+  const Json messages =
+      Json::Array{Json(Json::Object{{"content", "abc"}}), Json(Json::Object{{"content", "de"}})};
+  const auto rendered = chat->render({.messages = messages});
+  ASSERT_TRUE(rendered);
+  EXPECT_EQ(rendered->text, "head[abc][de]tail");
+  EXPECT_EQ(rendered->boundaries, (std::vector<size_t>{4, 9, 13}));
+}
+
+// Marks count the tokens before a message's opening token, and the tokens before a mark do not
+// depend on what follows it.
+TEST(Chat, MarksOfAZooCheckpoint) {
+  const std::string folder = std::string(ASHLAR_SOURCE_DIR) + "/zoo/mimo-tiny";
+  const auto chat = Chat::load(folder);
+  const auto tokenizer = Tokenizer::load(folder);
+  ASSERT_TRUE(chat && tokenizer);
+  Json::Array messages;
+  const auto say = [&](const char* role, const char* text) {
+    messages.push_back(Json::Object{{"role", role}, {"content", text}});
+  };
+  say("system", "Be brief.");
+  say("user", "h\u00e9llo, how much is 2 + 2?");
+  say("assistant", "4");
+  say("user", "and 3?");
+  const auto encode = [&](const Json::Array& part) {
+    const auto rendered = chat->render({.messages = part});
+    EXPECT_TRUE(rendered);
+    return *encode_chat(*tokenizer, *rendered);
+  };
+  const ChatTokens whole = encode(messages);
+  const int32_t open = *tokenizer->find("<|im_start|>");
+  std::vector<int32_t> expected;
+  for (size_t i = 1; i < whole.tokens.size(); ++i) {
+    if (whole.tokens[i] == open) expected.push_back(static_cast<int32_t>(i));
+  }
+  EXPECT_EQ(whole.marks, expected);
+  EXPECT_EQ(whole.marks.size(), 4u);
+  messages.resize(2);
+  const ChatTokens part = encode(messages);
+  EXPECT_TRUE(
+      std::equal(part.tokens.begin(), part.tokens.begin() + part.marks[1], whole.tokens.begin()));
 }
 
 }  // namespace

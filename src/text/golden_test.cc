@@ -104,7 +104,7 @@ TEST(TemplateGoldens, RenderAsTransformers) {
   for (const Json& row : read_lines(kGoldens + "template.jsonl")) {
     const auto parsed = ChatTemplate::parse(row.find("template")->as_string());
     const bool fails = row.find("error")->as_bool();
-    const Result<std::string> text = parsed ? parsed->render(*row.find("context")) : parsed.error();
+    const Result<Rendered> text = parsed ? parsed->render(*row.find("context")) : parsed.error();
     if (fails) {
       EXPECT_FALSE(text) << row.dump();
     } else if (!text) {
@@ -113,7 +113,7 @@ TEST(TemplateGoldens, RenderAsTransformers) {
       EXPECT_TRUE(refused) << text.error().text << "\n" << row.dump();
       n_refused += refused ? 1 : 0;
     } else {
-      EXPECT_EQ(*text, row.find("output")->as_string()) << row.dump();
+      EXPECT_EQ(text->text, row.find("output")->as_string()) << row.dump();
     }
   }
   EXPECT_LE(n_refused, 2);  // integers over 64 bits

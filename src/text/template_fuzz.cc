@@ -22,6 +22,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const text::RenderOptions options{
       .limits = {.steps = 20'000, .output_bytes = 1 << 16, .memory_bytes = 1 << 20, .depth = 100}};
   const auto text = parsed->render(context, options);
-  if (text) CHECK(find_invalid_utf8(*text) == std::string::npos, "the text is UTF-8");
+  if (text) CHECK(find_invalid_utf8(text->text) == std::string::npos, "the text is UTF-8");
   return 0;
 }

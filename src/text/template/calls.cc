@@ -97,13 +97,20 @@ Status Interpreter::bind_extras(const Macro& macro, const Args& args, Scope* sco
   return {};
 }
 
+void Interpreter::note_boundary() {
+  if (loops_ > 1 || out_ != text_) return;
+  if (boundaries_.empty() || boundaries_.back() < out_->size()) boundaries_.push_back(out_->size());
+}
+
 Status Interpreter::run_loop(const For& node, const Value& items, Scope* outer, int depth0) {
   TRY(Sequence* const sequence, iterate(heap_, items));
   Loop* const loop =
       heap_.loop({.node = &node, .outer = outer, .items = sequence, .depth0 = depth0});
   Scope* scope = heap_.scope(outer);
   bool completed = false;  // some pass reached the end of the body
+  const Nested nested(&loops_);
   while (true) {
+    note_boundary();
     TRY(const std::optional<Value> value, advance(*loop));
     if (!value) break;
     if (scope->captured) {

@@ -36,7 +36,7 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source, std::string_vi
       std::make_unique<const Program>(Program{std::string(what), *std::move(block)}));
 }
 
-Result<std::string> ChatTemplate::render(const Json& context, const RenderOptions& options) const {
+Result<Rendered> ChatTemplate::render(const Json& context, const RenderOptions& options) const {
   if (!context.is_object()) {
     return invalid("{}: the context is {}, expected an object", program_->what, context.kind());
   }
@@ -44,7 +44,7 @@ Result<std::string> ChatTemplate::render(const Json& context, const RenderOption
   jinja::Interpreter interpreter(heap, options.now);
   Result<std::string> text = interpreter.run(program_->block, context.as_object());
   if (!text) return named(program_->what, text.error());
-  return text;
+  return Rendered{*std::move(text), interpreter.boundaries()};
 }
 
 }  // namespace ashlar::text

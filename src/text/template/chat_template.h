@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -26,6 +27,13 @@ struct RenderOptions {
   std::tm now = {};  // local time, for strftime_now
 };
 
+struct Rendered {
+  std::string text;
+  // Byte offsets at which a pass of an outermost loop began or the loop ended, ascending: in a chat
+  // template, where a message begins, and so where another conversation may branch off.
+  std::vector<size_t> boundaries;
+};
+
 class ChatTemplate {
  public:
   // `what` names the source in messages. Errors: a syntax error, with its line (invalid); a
@@ -35,7 +43,7 @@ class ChatTemplate {
 
   // The members of `context`, an object, are the template's variables. Errors: what the template
   // raises, or does wrong with this context (invalid, with the line); over a limit (exhausted).
-  Result<std::string> render(const Json& context, const RenderOptions& options = {}) const;
+  Result<Rendered> render(const Json& context, const RenderOptions& options = {}) const;
 
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

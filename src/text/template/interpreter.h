@@ -27,6 +27,8 @@ class Interpreter {
 
   // The text of `program` with the members of `context` as variables. The error names the line.
   Result<std::string> run(const Block& program, const Json::Object& context);
+  // Of the text that run() gave: see Rendered.
+  const std::vector<size_t>& boundaries() const { return boundaries_; }
 
   // For natives.
   Heap& heap() { return heap_; }
@@ -80,6 +82,7 @@ class Interpreter {
   Result<Value> call_macro(const Callable& callable, const Args& args);
   Status bind_parameters(const Macro& macro, const Args& args, Scope* scope);
   Status bind_extras(const Macro& macro, const Args& args, Scope* scope);
+  void note_boundary();
   Status run_loop(const For& node, const Value& items, Scope* outer, int depth0);
   Result<Value> recurse(const Loop& loop, const Args& args);
   Result<std::optional<Value>> advance(Loop& loop);
@@ -101,6 +104,9 @@ class Interpreter {
   const Json::Object* context_ = nullptr;
   std::vector<std::pair<std::string_view, Value>> converted_;  // of the context, on first use
   std::string* out_ = nullptr;
+  const std::string* text_ = nullptr;  // the whole rendering's; out_ is another one in a capture
+  std::vector<size_t> boundaries_;
+  int loops_ = 0;   // open ones
   Value captured_;  // what a filter or set block has gathered
   int depth_ = 0;
   int error_line_ = 0;  // of the innermost construct that failed

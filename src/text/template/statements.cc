@@ -24,8 +24,10 @@ Result<std::string> Interpreter::run(const Block& program, const Json::Object& c
   context_ = &context;
   std::string out;
   out_ = &out;
+  text_ = &out;
   const Result<Flow> flow = block(program, heap_.scope(nullptr));
   out_ = nullptr;
+  text_ = nullptr;
   if (!flow) {
     return Error{flow.error().code, fmt::format("line {}: {}", error_line_, flow.error().text)};
   }

@@ -19,7 +19,8 @@ Result<std::string> render(std::string_view source, const RenderOptions& options
   EXPECT_TRUE(context) << (context ? "" : context.error().text);
   const auto parsed = ChatTemplate::parse(source, "t");
   if (!parsed) return parsed.error();
-  return parsed->render(*context, options);
+  TRY(Rendered rendered, parsed->render(*context, options));
+  return std::move(rendered.text);
 }
 
 std::string text_of(std::string_view source) {
