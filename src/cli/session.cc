@@ -120,6 +120,18 @@ Status open_text(const std::string& folder, const ModelSpec& spec, Session* sess
   return {};
 }
 
+// What prompts found in the cache, and for which reasons not.
+Json describe_reuse(const CacheStats& stats) {
+  Json::Object misses;
+  for (int i = 0; i < kMisses; ++i) {
+    misses.emplace_back(name(static_cast<Miss>(i)), stats.miss_tokens[static_cast<size_t>(i)]);
+  }
+  return Json::Object{{"lookups", stats.n_matches},
+                      {"prompt_tokens", stats.prompt_tokens},
+                      {"hit_tokens", stats.hit_tokens},
+                      {"miss_tokens", std::move(misses)}};
+}
+
 }  // namespace
 
 Result<Session> open_session(const ModelFlags& flags, Isa isa) {
@@ -197,7 +209,8 @@ Json describe_cache(const Engine& engine) {
   return Json::Object{{"memory_bytes", layout.arena_bytes()},
                       {"slab_bytes", layout.slab_bytes},
                       {"slabs", layout.n_slabs},
-                      {"groups", std::move(groups)}};
+                      {"groups", std::move(groups)},
+                      {"reuse", describe_reuse(cache.stats())}};
 }
 
 }  // namespace ashlar
