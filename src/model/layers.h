@@ -10,7 +10,14 @@
 
 namespace ashlar {
 
-using LayerWeights = LayerTree<ConstView>;
+using AttentionWeights = AttentionTree<ConstView>;
+using MlpWeights = MlpTree<ConstView>;
+using MoeWeights = MoeTree<ConstView>;
+
+// The numbers of a vector weight; null when it is absent.
+inline const float* floats(const ConstView& vector) {
+  return vector ? vector.row<float>(0) : nullptr;
+}
 
 // What every layer of one step shares.
 struct StepContext {
@@ -29,11 +36,12 @@ struct StepContext {
 
 // hidden += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
 void attention_layer(const StepContext& step, const AttentionSpec& spec,
-                     const LayerWeights& weights, const LayerCache& cache, const AttnPlan& plan);
+                     const AttentionWeights& weights, const LayerCache& cache,
+                     const AttnPlan& plan);
 
 // hidden += mlp(normed).
-void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const LayerWeights& weights);
-void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const LayerWeights& weights,
+void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights);
+void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights,
                    std::span<const ExpertWeights> experts);
 
 }  // namespace ashlar

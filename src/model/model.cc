@@ -39,7 +39,7 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
     }
     layer_plan_.push_back(static_cast<size_t>(key - plan_keys_.begin()));
     auto& experts = experts_.emplace_back();
-    for (const ExpertTree<ConstView>& e : weights_.views.layers[i].experts) {
+    for (const MlpWeights& e : weights_.views.layers[i].moe.experts) {
       experts.push_back({.gate = e.gate, .up = e.up, .down = e.down});
     }
   }
@@ -75,18 +75,29 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
                scratch_.cos_sin(r, n));
   }
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    const LayerSpec& layer = spec_.layers[i];
-    context.normalize(scratch_.hidden(n), weights.layers[i].attention_norm, scratch_.normed(n));
-    attention_layer(context, attention_of(layer), weights.layers[i], layer_caches_[i],
-                    plans_[layer_plan_[i]]);
+    context.normalize(scratch_.hidden(n), weights.layers[i].mixer_norm, scratch_.normed(n));
+    mix(context, i);
     context.normalize(scratch_.hidden(n), weights.layers[i].mlp_norm, scratch_.normed(n));
-    if (const auto* moe = std::get_if<MoeMlp>(&layer.mlp)) {
-      moe_mlp_layer(context, *moe, weights.layers[i], experts_[i]);
-    } else {
-      dense_mlp_layer(context, std::get<DenseMlp>(layer.mlp), weights.layers[i]);
-    }
+    feed_forward(context, i);
   }
   return output(context, step);
+}
+
+// hidden += mixer(normed)
+void Model::mix(const StepContext& context, size_t layer) {
+  const LayerTree<ConstView>& weights = weights_.views.layers[layer];
+  attention_layer(context, attention_of(spec_.layers[layer]), weights.attention,
+                  layer_caches_[layer], plans_[layer_plan_[layer]]);
+}
+
+// hidden += mlp(normed)
+void Model::feed_forward(const StepContext& context, size_t layer) {
+  const LayerTree<ConstView>& weights = weights_.views.layers[layer];
+  if (const auto* moe = std::get_if<MoeMlp>(&spec_.layers[layer].mlp)) {
+    moe_mlp_layer(context, *moe, weights.moe, experts_[layer]);
+  } else {
+    dense_mlp_layer(context, std::get<DenseMlp>(spec_.layers[layer].mlp), weights.mlp);
+  }
 }
 
 ConstView Model::output(const StepContext& context, const Step& step) {

@@ -33,7 +33,7 @@ class Model {
   const Ops& ops() const { return ops_; }
   const ModelOptions& options() const { return options_; }
   // The stored type of the matrices (the first layer's; a checkpoint has one).
-  DType matrix_dtype() const { return weights_.views.layers.front().o.dtype; }
+  DType matrix_dtype() const { return weights_.views.layers.front().attention.o.dtype; }
 
   // Runs the step and writes its K and V into the pages. Returns logits [logit_rows, V] f32, valid
   // until the next call. REQUIRES at most max_step_tokens rows, max_logit_rows wanted, token ids
@@ -51,6 +51,8 @@ class Model {
   Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
         std::vector<LayerCache> layer_caches, Scratch scratch);
   Status plan(const Step& step, int n_threads);
+  void mix(const StepContext& context, size_t layer);
+  void feed_forward(const StepContext& context, size_t layer);
   ConstView output(const StepContext& context, const Step& step);
 
   ModelSpec spec_;

@@ -171,10 +171,10 @@ TEST(Families, StackedExpertsTileTheirTensors) {
   const auto model = read_model_spec(config_text(kMimoHub));
   ASSERT_TRUE(model) << model.error().text;
   const auto rows = weight_rows(*model);
-  const auto& experts = rows.layers[1].experts;
+  const auto& experts = rows.layers[1].moe.experts;
   ASSERT_EQ(experts.size(), 8u);
   int64_t gate_up = 0, down = 0;
-  for (const ExpertTree<WeightRow>& expert : experts) {
+  for (const MlpTree<WeightRow>& expert : experts) {
     for (const WeightRow* row : {&expert.gate, &expert.up}) {
       EXPECT_EQ(row->sources[1].tensor, "model.layers.1.mlp.experts.gate_up_proj");
       EXPECT_EQ(row->sources[1].first_element, gate_up);
@@ -185,9 +185,9 @@ TEST(Families, StackedExpertsTileTheirTensors) {
   }
   EXPECT_EQ(gate_up, experts[0].gate.sources[1].tensor_shape.elements());
   EXPECT_EQ(down, experts[0].down.sources[1].tensor_shape.elements());
-  EXPECT_TRUE(rows.layers[0].experts.empty());
-  EXPECT_TRUE(rows.layers[0].sinks.sources.empty());
-  EXPECT_EQ(rows.layers[1].sinks.sources.size(), 2u);
+  EXPECT_TRUE(rows.layers[0].moe.experts.empty());
+  EXPECT_TRUE(rows.layers[0].attention.sinks.sources.empty());
+  EXPECT_EQ(rows.layers[1].attention.sinks.sources.size(), 2u);
 }
 
 TEST(Families, WindowsOfQwenStartWhereTheConfigSays) {

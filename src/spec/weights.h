@@ -4,6 +4,7 @@
 // shapes, where each piece lies); with T = ConstView it is the loaded model. Loader, checker and
 // dummy filler all walk the one tree; nothing is found by comparing strings twice.
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -12,11 +13,20 @@
 
 namespace ashlar {
 
-// One place a weight may be found: a tensor of the file, or a contiguous part of one.
+// One place a weight may be found: a tensor of the file, or a part of one: contiguous, or in runs
+// of run_elements that begin run_stride apart (gathered into memory of its own at load).
 struct WeightSource {
   std::string tensor;
   Shape tensor_shape;
   int64_t first_element = 0;
+  int64_t run_elements = 0;  // 0: contiguous
+  int64_t run_stride = 0;
+
+  // Of the weight's i-th element, in the tensor.
+  int64_t element(int64_t i) const {
+    if (run_elements == 0) return first_element + i;
+    return first_element + i / run_elements * run_stride + i % run_elements;
+  }
 };
 
 enum class WeightForm : uint8_t {
@@ -30,28 +40,62 @@ struct WeightRow {
   std::vector<WeightSource> sources;  // spellings; the first one present is taken
   Shape shape;
   WeightForm form = WeightForm::matrix;
-  float dummy_mean = 0.0f;  // --load-format dummy: normal(mean, spread)
+  float add = 0.0f;         // to every element of a vector at load: norms stored as weight - 1
+  float dummy_mean = 0.0f;  // --load-format dummy: normal(mean, spread), `add` included
   float dummy_spread = 0.0f;
 };
 
+// A branch of the tree; fields() lists its weights, for whoever walks them. T is absent where a
+// layer has no such weight.
 template <class T>
-struct ExpertTree {
-  T gate, up, down;  // [I, H], [I, H], [H, I]
+struct AttentionTree {
+  T q, k, v;  // [heads * k_dim, H], [kv_heads * k_dim, H], [kv_heads * v_dim, H]
+  T o;        // [H, heads * v_dim]
+  T q_bias, k_bias, v_bias, o_bias;
+  T q_norm, k_norm;  // [k_dim]
+  T sinks;           // [heads]
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.q,      &t.k,      &t.v,      &t.o,      &t.q_bias, &t.k_bias,
+                      &t.v_bias, &t.o_bias, &t.q_norm, &t.k_norm, &t.sinks};
+  }
+};
+
+// One MLP: [I, H], [I, H], [H, I].
+template <class T>
+struct MlpTree {
+  T gate, up, down;
+  T gate_bias, up_bias, down_bias;
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.gate, &t.up, &t.down, &t.gate_bias, &t.up_bias, &t.down_bias};
+  }
+};
+
+template <class T>
+struct MoeTree {
+  T router, correction_bias;  // [E, H], [E]
+  std::vector<MlpTree<T>> experts;
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.router, &t.correction_bias};
+  }
 };
 
 template <class T>
 struct LayerTree {
-  T attention_norm;  // [H]
-  T q, k, v;         // [heads * k_dim, H], [kv_heads * k_dim, H], [kv_heads * v_dim, H]
-  T o;               // [H, heads * v_dim]
-  T q_bias, k_bias, v_bias, o_bias;
-  T q_norm, k_norm;  // [k_dim]
-  T sinks;           // [heads]
-  T mlp_norm;        // [H]
-  T gate, up, down;  // dense MLP: [I, H], [I, H], [H, I]
-  T gate_bias, up_bias, down_bias;
-  T router, correction_bias;  // [E, H], [E]
-  std::vector<ExpertTree<T>> experts;
+  T mixer_norm, mlp_norm;  // [H], of what goes in
+  AttentionTree<T> attention;
+  MlpTree<T> mlp;
+  MoeTree<T> moe;
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.mixer_norm, &t.mlp_norm};
+  }
 };
 
 template <class T>
@@ -60,48 +104,38 @@ struct WeightTree {
   T norm;       // [H]
   T head;       // [V, H]; absent when tied
   std::vector<LayerTree<T>> layers;
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.embedding, &t.norm, &t.head};
+  }
 };
 
 WeightTree<WeightRow> weight_rows(const ModelSpec& model);
 
-// Calls fn(row, target) for every weight of the model; `to` is resized to `from`'s shape first.
+// Calls fn(source, target) for the weights of one branch, not of those below it.
+template <template <class> class Tree, class A, class B, class Fn>
+void zip_branch(const Tree<A>& from, Tree<B>* to, Fn&& fn) {
+  const auto sources = Tree<A>::fields(from);
+  const auto targets = Tree<B>::fields(*to);
+  for (size_t i = 0; i < sources.size(); ++i) fn(*sources[i], *targets[i]);
+}
+
+// Calls fn(source, target) for every weight of the model; `to` is resized to `from`'s shape first.
 template <class A, class B, class Fn>
 void zip_weights(const WeightTree<A>& from, WeightTree<B>* to, Fn&& fn) {
-  fn(from.embedding, to->embedding);
-  fn(from.norm, to->norm);
-  fn(from.head, to->head);
+  zip_branch(from, to, fn);
   to->layers.resize(from.layers.size());
   for (size_t i = 0; i < from.layers.size(); ++i) {
     const LayerTree<A>& a = from.layers[i];
     LayerTree<B>& b = to->layers[i];
-    for (const auto& [source, target] : {std::pair{&a.attention_norm, &b.attention_norm},
-                                         {&a.q, &b.q},
-                                         {&a.k, &b.k},
-                                         {&a.v, &b.v},
-                                         {&a.o, &b.o},
-                                         {&a.q_bias, &b.q_bias},
-                                         {&a.k_bias, &b.k_bias},
-                                         {&a.v_bias, &b.v_bias},
-                                         {&a.o_bias, &b.o_bias},
-                                         {&a.q_norm, &b.q_norm},
-                                         {&a.k_norm, &b.k_norm},
-                                         {&a.sinks, &b.sinks},
-                                         {&a.mlp_norm, &b.mlp_norm},
-                                         {&a.gate, &b.gate},
-                                         {&a.up, &b.up},
-                                         {&a.down, &b.down},
-                                         {&a.gate_bias, &b.gate_bias},
-                                         {&a.up_bias, &b.up_bias},
-                                         {&a.down_bias, &b.down_bias},
-                                         {&a.router, &b.router},
-                                         {&a.correction_bias, &b.correction_bias}}) {
-      fn(*source, *target);
-    }
-    b.experts.resize(a.experts.size());
-    for (size_t e = 0; e < a.experts.size(); ++e) {
-      fn(a.experts[e].gate, b.experts[e].gate);
-      fn(a.experts[e].up, b.experts[e].up);
-      fn(a.experts[e].down, b.experts[e].down);
+    zip_branch(a, &b, fn);
+    zip_branch(a.attention, &b.attention, fn);
+    zip_branch(a.mlp, &b.mlp, fn);
+    zip_branch(a.moe, &b.moe, fn);
+    b.moe.experts.resize(a.moe.experts.size());
+    for (size_t e = 0; e < a.moe.experts.size(); ++e) {
+      zip_branch(a.moe.experts[e], &b.moe.experts[e], fn);
     }
   }
 }

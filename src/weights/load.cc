@@ -16,14 +16,21 @@ constexpr int64_t kPiecesBetweenReports = 64;
 
 // One weight on its way from the file to its view.
 struct Placement {
-  const std::string* tensor = nullptr;
-  WeightForm form = WeightForm::matrix;
-  const std::byte* source = nullptr;
+  const WeightRow* row = nullptr;
+  const WeightSource* source = nullptr;
+  const std::byte* tensor = nullptr;  // its first byte
   DType stored = DType::f32;
   ConstView* view = nullptr;
   int64_t elements = 0;
   int64_t offset = -1;          // in the converted buffer; -1: the view looks into the file
   std::byte* target = nullptr;  // where that is, once there is a buffer
+
+  const std::byte* at(int64_t i) const { return tensor + source->element(i) * size_of(stored); }
+  // Elements from the i-th on that lie one after another in the file.
+  int64_t contiguous(int64_t i) const {
+    const int64_t run = source->run_elements;
+    return run == 0 ? elements - i : run - i % run;
+  }
 };
 
 // What is wrong between rows and checkpoint, kind by kind.
@@ -117,22 +124,24 @@ class Matching {
   void place(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor,
              ConstView* view) {
     const DType stored = *tensor.entry->type->dtype;
-    Placement placement{.tensor = &tensor.entry->name,
-                        .form = row.form,
-                        .source = tensor.data + source.first_element * size_of(stored),
+    Placement placement{.row = &row,
+                        .source = &source,
+                        .tensor = tensor.data,
                         .stored = stored,
                         .view = view,
                         .elements = row.shape.elements()};
-    CHECK(source.first_element + placement.elements <= source.tensor_shape.elements(),
+    CHECK(source.element(placement.elements - 1) < source.tensor_shape.elements(),
           "row of {} takes {} elements from {} of {}", source.tensor, placement.elements,
           source.first_element, source.tensor_shape.text());
     const DType wanted = row.form == WeightForm::vector   ? DType::f32
                          : row.form == WeightForm::matrix ? matrix_dtype_.value_or(stored)
                                                           : stored;
-    *view = ConstView(placement.source, wanted, row.shape);
+    const std::byte* first = placement.at(0);
+    *view = ConstView(first, wanted, row.shape);
     const bool aligned =
-        reinterpret_cast<uintptr_t>(placement.source) % static_cast<size_t>(size_of(stored)) == 0;
-    if (row.form == WeightForm::vector || wanted != stored || !aligned) {
+        reinterpret_cast<uintptr_t>(first) % static_cast<size_t>(size_of(stored)) == 0;
+    const bool as_stored = wanted == stored && aligned && source.run_elements == 0;
+    if (row.form == WeightForm::vector || !as_stored) {
       placement.offset = owned_bytes_;
       owned_bytes_ += round_up(view->bytes(), kAlignment);
     } else {
@@ -178,22 +187,28 @@ void touch(const std::byte* bytes, int64_t n) {
 
 void run(Piece* piece) {
   const Placement& p = *piece->placement;
-  const std::byte* source = p.source + piece->begin * size_of(p.stored);
-  if (p.target == nullptr) return touch(source, piece->source_bytes());
-  std::byte* target = p.target + piece->begin * size_of(p.view->dtype);
-  const int64_t n = piece->end - piece->begin;
-  int64_t bad = convert_elements(source, p.stored, target, p.view->dtype, n);
-  if (p.form == WeightForm::vector) {
-    bad = find_not_finite(reinterpret_cast<const float*>(target), n);
+  if (p.target == nullptr) return touch(p.at(piece->begin), piece->source_bytes());
+  for (int64_t i = piece->begin; i < piece->end && piece->bad_element < 0;) {
+    const int64_t n = std::min(piece->end - i, p.contiguous(i));
+    std::byte* target = p.target + i * size_of(p.view->dtype);
+    int64_t bad = convert_elements(p.at(i), p.stored, target, p.view->dtype, n);
+    if (p.row->form == WeightForm::vector) {
+      const std::span values(reinterpret_cast<float*>(target), static_cast<size_t>(n));
+      bad = find_not_finite(values.data(), n);
+      if (p.row->add != 0) {
+        for (float& value : values) value += p.row->add;
+      }
+    }
+    if (bad >= 0) piece->bad_element = i + bad;
+    i += n;
   }
-  if (bad >= 0) piece->bad_element = piece->begin + bad;
 }
 
 Error bad_element(const Piece& piece) {
   const Placement& p = *piece.placement;
-  const float value = element(p.source, p.stored, piece.bad_element);
-  const std::string tensor = excerpt(*p.tensor, 200);
-  if (p.form == WeightForm::vector) {
+  const float value = element(p.at(piece.bad_element), p.stored, 0);
+  const std::string tensor = excerpt(p.source->tensor, 200);
+  if (p.row->form == WeightForm::vector) {
     return invalid("{}: element {} is {}: this tensor must hold finite numbers", tensor,
                    piece.bad_element, value);
   }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "weights/convert.h"
 #include "weights/testing.h"
@@ -119,9 +120,33 @@ TEST(Load, WhatFitsIsNotCopied) {
   EXPECT_EQ(loaded->owned_bytes, n_vectors * 64) << "each of these vectors fits 64 bytes";
   const auto* stacked = loaded->checkpoint.find("model.layers.1.mlp.experts.gate_up_proj");
   ASSERT_NE(stacked, nullptr);
-  EXPECT_EQ(loaded->views.layers[1].experts[0].gate.data, stacked->data);
-  EXPECT_EQ(loaded->views.layers[1].experts[2].up.data, stacked->data + 5 * 3 * 8 * 2);
-  EXPECT_EQ(loaded->views.layers[0].attention_norm.dtype, DType::f32);
+  EXPECT_EQ(loaded->views.layers[1].moe.experts[0].gate.data, stacked->data);
+  EXPECT_EQ(loaded->views.layers[1].moe.experts[2].up.data, stacked->data + 5 * 3 * 8 * 2);
+  EXPECT_EQ(loaded->views.layers[0].mixer_norm.dtype, DType::f32);
+}
+
+// Two projections whose rows alternate in one tensor, three rows of two columns a run; and a norm
+// that is stored as its difference from one.
+TEST(Load, RunsAreGatheredAndNormsCompleted) {
+  ModelSpec model;
+  WeightTree<WeightRow> rows;
+  const Shape fused{12, 2};
+  rows.embedding = {.sources = {{"fused", fused, 0, 6, 12}}, .shape = {6, 2}};
+  rows.head = {.sources = {{"fused", fused, 6, 6, 12}}, .shape = {6, 2}};
+  rows.norm = {.sources = {{"norm", {2}}}, .shape = {2}, .form = WeightForm::vector, .add = 1};
+  std::vector<float> values(24);
+  std::iota(values.begin(), values.end(), 0.0f);
+  for (const char* dtype : {"BF16", "F32"}) {
+    const Folder folder;
+    folder.write("model.safetensors", file_of({{"fused", tensor_of(dtype, {12, 2}, values)},
+                                               {"norm", tensor_of("BF16", {2}, {0.5f, -0.25f})}}));
+    const auto loaded = load_weights(folder.path(), model, rows, {.matrix_dtype = DType::f32});
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ(values_of(rows, *loaded),
+              (std::vector<std::vector<float>>{{0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17},
+                                               {1.5f, 0.75f},
+                                               {6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23}}));
+  }
 }
 
 TEST(Load, MisalignedTensorsAreCopied) {

@@ -119,8 +119,8 @@ inline TensorMap tensors_of(const WeightTree<WeightRow>& rows, bool stacked,
     tensor.dims.assign(shape.dims.begin(), shape.dims.begin() + shape.rank);
     values.resize(static_cast<size_t>(shape.elements()));
     for (int64_t i = 0; i < row.shape.elements(); ++i) {
-      values[static_cast<size_t>(source.first_element + i)] =
-          test_value(row.sources.front().tensor, i);
+      values[static_cast<size_t>(source.element(i))] =
+          test_value(row.sources.front().tensor, i) - row.add;
     }
   });
   TensorMap out;

@@ -1,0 +1,60 @@
+#include "model/layers.h"
+
+namespace ashlar {
+namespace {
+
+// [T, heads * dim] seen as [T, heads, dim], and as one head per row.
+View as_heads(const View& x, int64_t heads, int64_t dim) {
+  return View(x.data, x.dtype, {x.dim(0), heads, dim});
+}
+View as_rows(const View& x, int64_t dim) {
+  return View(x.data, x.dtype, {x.shape.elements() / dim, dim});
+}
+
+}  // namespace
+
+void attention_layer(const StepContext& step, const AttentionSpec& spec,
+                     const AttentionWeights& weights, const LayerCache& cache,
+                     const AttnPlan& plan) {
+  const int64_t n = step.n_tokens;
+  const Scratch& scratch = step.scratch;
+  const View x = scratch.normed(n);
+  const View q = scratch.q(n, int64_t{spec.heads} * spec.k_dim);
+  const View k = scratch.k(n, int64_t{spec.kv_heads} * spec.k_dim);
+  const View v = scratch.v(n, int64_t{spec.kv_heads} * spec.v_dim);
+  step.multiply(x, weights.q, weights.q_bias, q);
+  step.multiply(x, weights.k, weights.k_bias, k);
+  step.multiply(x, weights.v, weights.v_bias, v);
+  if (spec.qk_norm) {
+    step.normalize(as_rows(q, spec.k_dim), weights.q_norm, as_rows(q, spec.k_dim));
+    step.normalize(as_rows(k, spec.k_dim), weights.k_norm, as_rows(k, spec.k_dim));
+  }
+  const RopeSpec& rope = step.spec.ropes[static_cast<size_t>(spec.rope)];
+  const ConstView cos_sin = scratch.cos_sin(static_cast<size_t>(spec.rope), n);
+  const auto pairing =
+      rope.style == RopeStyle::halves ? RopePairing::halves : RopePairing::interleaved;
+  const View q_heads = as_heads(q, spec.heads, spec.k_dim);
+  const View k_heads = as_heads(k, spec.kv_heads, spec.k_dim);
+  step.ops.rope({.x = q_heads, .cos_sin = cos_sin, .pairing = pairing}, step.pool);
+  step.ops.rope({.x = k_heads, .cos_sin = cos_sin, .pairing = pairing}, step.pool);
+  step.ops.kv_write({.k = k_heads,
+                     .v = as_heads(v, spec.kv_heads, spec.v_dim),
+                     .kv = cache.kv,
+                     .seqs = plan.seqs,
+                     .v_multiplier = spec.value_scale},
+                    step.pool);
+  const View attended = scratch.attended(n, int64_t{spec.heads} * spec.v_dim);
+  step.ops.attention(plan,
+                     {.q = q_heads,
+                      .out = as_heads(attended, spec.heads, spec.v_dim),
+                      .kv = cache.kv,
+                      .scale = spec.scale,
+                      .softcap = spec.softcap,
+                      .sinks = floats(weights.sinks),
+                      .compute = cache.kv.dtype == DType::bf16 ? step.compute : DType::f32,
+                      .workspace = scratch.workspace()},
+                     step.pool);
+  step.multiply(attended, weights.o, weights.o_bias, scratch.hidden(n), /*accumulate=*/true);
+}
+
+}  // namespace ashlar

@@ -1,0 +1,52 @@
+#include "model/layers.h"
+
+namespace ashlar {
+
+void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights) {
+  const int64_t n = step.n_tokens;
+  const View x = step.scratch.normed(n);
+  const View gate = step.scratch.gate(n, spec.intermediate);
+  const View up = step.scratch.up(n, spec.intermediate);
+  step.multiply(x, weights.gate, weights.gate_bias, gate);
+  step.multiply(x, weights.up, weights.up_bias, up);
+  step.ops.silu_mul({.gate = gate, .up = up, .y = gate}, step.pool);
+  step.multiply(gate, weights.down, weights.down_bias, step.scratch.hidden(n), /*accumulate=*/true);
+}
+
+void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights,
+                   std::span<const ExpertWeights> experts) {
+  const int64_t n = step.n_tokens;
+  const View x = step.scratch.normed(n);
+  const View logits = step.scratch.gate(n, spec.n_experts);
+  // A near tie between experts must not be decided by rounding, so the router is always float.
+  step.ops.gemm({.x = x,
+                 .w = weights.router,
+                 .y = logits,
+                 .compute = DType::f32,
+                 .workspace = step.scratch.workspace()},
+                step.pool);
+  const View ids = step.scratch.expert_ids(n, spec.top_k);
+  const View shares = step.scratch.expert_weights(n, spec.top_k);
+  route({.logits = logits,
+         .correction_bias = floats(weights.correction_bias),
+         .score = spec.score == ExpertScore::sigmoid ? RouterScore::sigmoid : RouterScore::softmax,
+         .top_k = spec.top_k,
+         .n_group = spec.n_group,
+         .topk_group = spec.topk_group,
+         .normalize = spec.normalize,
+         .scaling = spec.scaling,
+         .ids = ids,
+         .weights = shares},
+        step.pool);
+  const bool bf16 = experts.front().gate.dtype == DType::bf16;
+  step.ops.experts({.x = x,
+                    .ids = ids,
+                    .weights = shares,
+                    .experts = experts,
+                    .y = step.scratch.hidden(n),
+                    .compute = bf16 ? step.compute : DType::f32,
+                    .workspace = step.scratch.workspace()},
+                   step.pool);
+}
+
+}  // namespace ashlar
