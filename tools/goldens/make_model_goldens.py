@@ -101,7 +101,7 @@ def chat_goldens(model, zoo, folder):
 def load(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32,
                                                  attn_implementation="eager").eval()
-    if hasattr(model.config, "n_routed_experts"):
+    if any(hasattr(model.config, k) for k in ("n_routed_experts", "num_experts", "num_local_experts")):
         model.set_experts_implementation("eager")
     return model
 

@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from transformers import DeepseekV3Config, LlamaConfig, MiMoV2FlashConfig, Qwen3_5TextConfig, Qwen3Config
+from transformers import (DeepseekV2Config, DeepseekV3Config, Gemma3TextConfig, GptOssConfig,
+                          LlamaConfig, MiMoV2FlashConfig, Qwen3_5MoeTextConfig, Qwen3_5TextConfig,
+                          Qwen3Config, Qwen3NextConfig)
 
 
 class Spec(NamedTuple):
@@ -125,4 +127,78 @@ SPECS = (
         linear_conv_kernel_dim=4, layer_types=["linear_attention"] * 3 + [FULL], rms_norm_eps=1e-6,
         rope_parameters=plain_rope(1e6, partial_rotary_factor=0.25, mrope_section=[2, 1, 1],
                                    mrope_interleaved=True))),
+    # Low-rank queries, 16 experts in 4 groups of which 2 are kept, YaRN whose two factors differ.
+    Spec("deepseek-groups", DeepseekV3Config(
+        **common(), vocab_size=320, hidden_size=72, num_attention_heads=6, num_key_value_heads=6,
+        q_lora_rank=28, kv_lora_rank=48, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=28,
+        intermediate_size=88, moe_intermediate_size=20, num_hidden_layers=4,
+        first_k_dense_replace=2, n_routed_experts=16, num_experts_per_tok=4, n_group=4,
+        topk_group=2, n_shared_experts=1, norm_topk_prob=True, routed_scaling_factor=1.3,
+        num_nextn_predict_layers=0, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 5e4, "factor": 8.0,
+                         "original_max_position_embeddings": 32, "beta_fast": 1.0,
+                         "beta_slow": 1.0, "mscale": 0.707, "mscale_all_dim": 0.4})),
+    # The second generation's router: softmax, greedy, weights not renormalised; fp32.
+    Spec("deepseek-softmax", DeepseekV2Config(
+        **common(), vocab_size=256, hidden_size=64, num_attention_heads=4, num_key_value_heads=4,
+        q_lora_rank=None, kv_lora_rank=32, qk_nope_head_dim=32, qk_rope_head_dim=16,
+        v_head_dim=32, intermediate_size=96, moe_intermediate_size=24, num_hidden_layers=3,
+        first_k_dense_replace=1, n_routed_experts=8, num_experts_per_tok=3, n_group=1,
+        topk_group=1, topk_method="greedy", n_shared_experts=2, norm_topk_prob=False,
+        routed_scaling_factor=1.0, rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 40.0,
+                         "original_max_position_embeddings": 64, "beta_fast": 32.0,
+                         "beta_slow": 1.0, "mscale": 0.707, "mscale_all_dim": 0.707}),
+         dtype=torch.float32),
+    # Projections grouped by key head, three value heads to a key head, routed and shared experts.
+    Spec("qwen3-next-odd", Qwen3NextConfig(
+        **common(), vocab_size=256, hidden_size=64, num_attention_heads=6, num_key_value_heads=2,
+        head_dim=24, intermediate_size=96, num_hidden_layers=4, linear_num_key_heads=2,
+        linear_num_value_heads=6, linear_key_head_dim=16, linear_value_head_dim=20,
+        linear_conv_kernel_dim=4, decoder_sparse_step=1, moe_intermediate_size=20,
+        shared_expert_intermediate_size=28, num_experts=8, num_experts_per_tok=3,
+        norm_topk_prob=True, mlp_only_layers=[1],
+        layer_types=["linear_attention", FULL, "linear_attention", FULL], rms_norm_eps=1e-6,
+        rope_parameters=plain_rope(1e6, partial_rotary_factor=0.5))),
+    # Stacked experts, one value head to a key head, heads of 192.
+    Spec("qwen35-moe-odd", Qwen3_5MoeTextConfig(
+        **common(), vocab_size=256, hidden_size=48, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=192, num_hidden_layers=3, linear_num_key_heads=4, linear_num_value_heads=4,
+        linear_key_head_dim=32, linear_value_head_dim=32, linear_conv_kernel_dim=3,
+        moe_intermediate_size=16, shared_expert_intermediate_size=24, num_experts=6,
+        num_experts_per_tok=2, layer_types=["linear_attention", "linear_attention", FULL],
+        rms_norm_eps=1e-6,
+        rope_parameters=plain_rope(1e5, partial_rotary_factor=0.25, mrope_section=[12, 6, 6],
+                                   mrope_interleaved=True))),
+    # Sinks on every layer, biases everywhere, clamped experts, YaRN that does not round its range.
+    Spec("gpt-oss-yarn", GptOssConfig(
+        **common(), vocab_size=256, hidden_size=64, num_attention_heads=8, num_key_value_heads=2,
+        head_dim=24, intermediate_size=32, num_hidden_layers=4, sliding_window=17,
+        num_local_experts=6, num_experts_per_tok=3, rms_norm_eps=1e-5,
+        layer_types=[SLIDING, FULL] * 2,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 15e4, "factor": 16.0,
+                         "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                         "original_max_position_embeddings": 64})),
+    # One KV head for sixteen query heads, another window, fp32.
+    Spec("gpt-oss-mqa", GptOssConfig(
+        **common(), vocab_size=320, hidden_size=96, num_attention_heads=16, num_key_value_heads=1,
+        head_dim=32, intermediate_size=64, num_hidden_layers=3, sliding_window=24,
+        num_local_experts=4, num_experts_per_tok=2, rms_norm_eps=1e-6,
+        layer_types=[SLIDING, FULL, SLIDING],
+        rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                         "beta_fast": 8.0, "beta_slow": 1.0, "truncate": False,
+                         "original_max_position_embeddings": 128}), dtype=torch.float32),
+    # Five windowed layers to a full one, four norms, linear rope scaling on the full layer.
+    Spec("gemma3-odd", Gemma3TextConfig(
+        **common(), vocab_size=320, hidden_size=72, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=40, intermediate_size=112, num_hidden_layers=7, sliding_window=19,
+        query_pre_attn_scalar=33, layer_types=[SLIDING] * 5 + [FULL, SLIDING],
+        rope_parameters={FULL: {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+                         SLIDING: plain_rope(1e4)})),
+    # One KV head, a window of a whole page, fp32.
+    Spec("gemma3-mqa", Gemma3TextConfig(
+        **common(), vocab_size=256, hidden_size=48, num_attention_heads=3, num_key_value_heads=1,
+        head_dim=64, intermediate_size=80, num_hidden_layers=6, sliding_window=16,
+        query_pre_attn_scalar=64, layer_types=[SLIDING, FULL] * 3,
+        rope_parameters={FULL: plain_rope(1e6), SLIDING: plain_rope(1e4)}), dtype=torch.float32),
 )
