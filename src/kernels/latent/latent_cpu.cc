@@ -113,16 +113,20 @@ void run(const AttnPlan& plan, const LatentParams& p, const TileBody& body, Pool
          body, pool);
 }
 
-template <Isa isa>
-void latent_float(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
+TileBody float_body(Isa isa) {
   TileBody body = tile_body(isa);
   body.load = latent_load(isa);
-  run(plan, p, body, pool);
+  return body;
+}
+
+template <Isa isa>
+void latent_float(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
+  run(plan, p, float_body(isa), pool);
 }
 
 void latent_bf16(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
   if (p.compute != DType::bf16) return latent_float<Isa::avx512>(plan, p, pool);
-  const TileBody body = with_bf16_products(tile_body(Isa::avx512));
+  const TileBody body = with_bf16_products(float_body(Isa::avx512));
   run(plan, p, p.kv.dtype == DType::f8e4m3 ? with_e4m3_load(body) : body, pool);
 }
 
