@@ -47,8 +47,8 @@ class Widener {
   __m512i offsets_;
 };
 
-// k_tile: [tokens][padded k] bf16, with zeros after k_dim, as the body pads rows itself. From here
-// on the tile's rows are those.
+// k_tile: [tokens][padded k] bf16, with zeros after k_dim, as the body pads rows itself. To the
+// other steps the tile's rows are those.
 ASHLAR_TARGET void load(BlockWork& w) {
   const Widener widen;
   const Tile& from = *w.tile;
@@ -73,6 +73,7 @@ ASHLAR_TARGET void load(BlockWork& w) {
     }
   }
   w.tile = &to;
+  w.dtype = DType::bf16;
 }
 
 }  // namespace
