@@ -11,7 +11,8 @@ Ops cpu_ops(Isa isa) {
           .gemm = gemm_cpu(isa),
           .experts = experts_cpu(isa),
           .kv_write = kv_write_cpu(isa),
-          .attention = attention_cpu(isa)};
+          .attention = attention_cpu(isa),
+          .latent = latent_cpu(isa)};
 }
 
 Ops reference_ops() {
@@ -23,7 +24,8 @@ Ops reference_ops() {
           .gemm = gemm_ref,
           .experts = experts_ref,
           .kv_write = kv_write_ref,
-          .attention = attention_ref};
+          .attention = attention_ref,
+          .latent = latent_ref};
 }
 
 std::string body_name(const Ops& ops, DType compute, DType stored) {

@@ -10,6 +10,7 @@
 #include "kernels/embed/embed.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa.h"
+#include "kernels/latent/latent.h"
 #include "kernels/moe/moe.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -27,6 +28,7 @@ struct Ops {
   ExpertsFn experts;
   KvWriteFn kv_write;
   AttentionFn attention;
+  LatentFn latent;
 };
 
 // REQUIRES that this machine runs `isa`.

@@ -8,6 +8,7 @@
 // order, padded or not. Inside a page this layer's K is `[kv_heads][page_tokens][k_dim]` at
 // k_offset_bytes and its V
 // `[kv_heads][page_tokens][v_dim]` at v_offset_bytes; other layers of the group lie around them.
+// v_dim 0: there is no V, and the first elements of K's rows serve as values (latents).
 
 #include <cstddef>
 #include <cstdint>

@@ -280,7 +280,7 @@ void Store(const BlockWork& w, const State& state) {
     VF factor;
     const VF base = NewMax(hn::Set(d, state.max[r * kQuad]), sink, &factor);
     const VF total = hn::MulAdd(sum, factor, Exp2(d, hn::Sub(sink, base)));
-    const VF scale = hn::Div(factor, total);
+    const VF scale = hn::Mul(hn::Div(factor, total), hn::Set(d, w.v_scale));
     const float* from = state.out + r * width;
     float* to = w.out_rows[r];
     int64_t i = 0;

@@ -144,7 +144,8 @@ void store(const BlockWork& w, const State& state) {
     const float factor = std::exp2(old - max);
     const float total = ((sum[0] + sum[1]) + (sum[2] + sum[3])) * factor + std::exp2(sink - max);
     const float* out = state.out + row * padded(w.v_dim);
-    for (int64_t i = 0; i < w.v_dim; ++i) w.out_rows[row][i] = out[i] * (factor / total);
+    const float scale = factor / total * w.v_scale;
+    for (int64_t i = 0; i < w.v_dim; ++i) w.out_rows[row][i] = out[i] * scale;
   }
 }
 

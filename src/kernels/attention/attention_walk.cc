@@ -53,7 +53,9 @@ void open_block(const Run& run, const AttnBlock& block, BlockWork& work) {
   work.n_rows = (block.token_end - block.token_begin) * group;
   work.n_quads = quads(shape, block);
   work.dtype = p.kv.dtype;
-  work.scale = p.scale;
+  const bool scaled = p.kv.dtype == DType::f8e4m3;
+  work.scale = scaled ? p.scale * p.kv.k_scale : p.scale;
+  work.v_scale = scaled ? p.kv.v_scale : 1.0f;
   work.softcap = p.softcap;
   work.round_q = p.compute == DType::bf16;
   for (int32_t r = 0; r < work.n_quads * kQuad; ++r) {
@@ -83,13 +85,14 @@ void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte
   for (int32_t i = 0; i < begin; ++i) tile.k[i] = tile.v[i] = zeros;
   for (int32_t i = end; i < kKvTile; ++i) tile.k[i] = tile.v[i] = zeros;
   const int64_t k_bytes = kv.k_dim * size_of(kv.dtype);
-  const int64_t v_bytes = kv.v_dim * size_of(kv.dtype);
+  const int64_t v_bytes = kv.v_dim > 0 ? kv.v_dim * size_of(kv.dtype) : k_bytes;
+  const int64_t head = int64_t{block.kv_head} * kv.kv_heads / run.plan.shape.kv_heads;
   for (int32_t i = begin; i < end;) {
     const int32_t page = (tile.position + i) / kv.page_tokens;
     const int32_t slot = (tile.position + i) % kv.page_tokens;
     const int32_t stop = std::min(end, i + kv.page_tokens - slot);
-    const std::byte* k = kv.k(seq.pages[page], block.kv_head, slot);
-    const std::byte* v = kv.v(seq.pages[page], block.kv_head, slot);
+    const std::byte* k = kv.k(seq.pages[page], head, slot);
+    const std::byte* v = kv.v_dim > 0 ? kv.v(seq.pages[page], head, slot) : k;
     for (; i < stop; ++i, k += k_bytes, v += v_bytes) tile.k[i] = k, tile.v[i] = v;
   }
   // The first row sees least far, the last row starts latest.
@@ -155,13 +158,15 @@ void check(const AttnPlan& plan, const AttnParams& p, const Pool& pool) {
         plan.n_threads);
   CHECK(static_cast<int64_t>(p.workspace.size()) >= plan.workspace_bytes, "workspace {} of {}",
         p.workspace.size(), plan.workspace_bytes);
-  CHECK(p.kv.k_dim == plan.shape.k_dim && p.kv.v_dim == plan.shape.v_dim, "k {} v {}", p.kv.k_dim,
-        p.kv.v_dim);
-  CHECK(p.kv.kv_heads == plan.shape.kv_heads, "kv heads {}", p.kv.kv_heads);
-  CHECK(p.kv.dtype == DType::f32 || p.kv.dtype == DType::bf16 || p.kv.dtype == DType::f16, "{}",
-        name(p.kv.dtype));
-  CHECK(p.compute == DType::f32 || (p.compute == DType::bf16 && p.kv.dtype == DType::bf16),
-        "compute {} on {} pages", name(p.compute), name(p.kv.dtype));
+  const bool v_in_k = p.kv.v_dim == 0 && plan.shape.v_dim <= plan.shape.k_dim;
+  CHECK(p.kv.k_dim == plan.shape.k_dim && (p.kv.v_dim == plan.shape.v_dim || v_in_k), "k {} v {}",
+        p.kv.k_dim, p.kv.v_dim);
+  CHECK(plan.shape.kv_heads % p.kv.kv_heads == 0, "kv heads {}", p.kv.kv_heads);
+  const bool fp8 = p.kv.dtype == DType::f8e4m3 && v_in_k;  // bodies of latents read it
+  CHECK(fp8 || p.kv.dtype == DType::f32 || p.kv.dtype == DType::bf16 || p.kv.dtype == DType::f16,
+        "{}", name(p.kv.dtype));
+  CHECK(p.compute == DType::f32 || fp8 || p.kv.dtype == DType::bf16, "compute {} on {} pages",
+        name(p.compute), name(p.kv.dtype));
 }
 
 }  // namespace

@@ -82,6 +82,7 @@ struct BlockWork {
   DType dtype = DType::bf16;
   float scale = 1.0f;
   float softcap = 0.0f;
+  float v_scale = 1.0f;  // of what is stored
   bool round_q = false;  // q is rounded to bf16
 
   const float* q_rows[kMaxBlockRows];
@@ -99,6 +100,7 @@ struct BlockWork {
   const std::byte* zeros = nullptr;
 
   const Tile* tile = nullptr;
+  Tile widened;  // for bodies that rewrite a tile's rows before they use them as they lie
   const Tile* next = nullptr;  // the tile after it, to prefetch; the same when it is the last
   State state;                 // of the split at hand
 };
@@ -131,7 +133,9 @@ const TileBody& tile_body_plain();
 // that this machine runs avx512_bf16; returns the body as it is where no compiler can build that.
 TileBody with_bf16_products(TileBody body);
 
-// Runs a plan with a body.
+// Runs a plan with a body. Latents ask for more than attention does: where the view has no V, the
+// head of K's rows serves; and the plan's KV heads may be a multiple of the view's, neighbours then
+// read the same one.
 void attend(const AttnPlan& plan, const AttnParams& params, const TileBody& body, Pool& pool);
 
 }  // namespace ashlar

@@ -1,0 +1,145 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/latent/latent_cpu.cc"
+#include "kernels/cpu_targets.h"
+// After cpu_targets.h, which trims the list of targets.
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include "kernels/attention/attention-inl.h"
+#include "kernels/latent/latent.h"
+#include "kernels/latent/latent_load.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ashlar::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+struct E4m3 {
+  uint8_t bits;
+};
+
+HWY_INLINE float Scalar(E4m3 value) { return e4m3_to_float(value.bits); }
+template <class T>
+HWY_INLINE float Scalar(T value) {
+  return to_float(value);
+}
+
+#if HWY_TARGET == HWY_SCALAR
+constexpr int64_t kLanes = 1;
+template <class T>
+void WidenLanes(const T* from, float* to) {
+  *to = Scalar(*from);
+}
+#else
+constexpr int64_t kLanes = HWY_MAX_BYTES / sizeof(float);
+
+template <class D>
+HWY_INLINE hn::Vec<D> Widen(D d, const E4m3* from) {
+  const hn::Rebind<uint8_t, D> d8;
+  const hn::RebindToUnsigned<D> d32;
+  const auto bits = hn::PromoteTo(d32, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(from)));
+  const auto magnitude = hn::And(bits, hn::Set(d32, 0x7Fu));
+  const auto sign = hn::ShiftLeft<24>(hn::And(bits, hn::Set(d32, 0x80u)));
+  // The multiplication moves the exponent by 120 and makes subnormals normal.
+  const auto moved = hn::Mul(hn::BitCast(d, hn::ShiftLeft<20>(magnitude)), hn::Set(d, 0x1p120f));
+  const auto is_nan = hn::Eq(magnitude, hn::Set(d32, 0x7Fu));
+  const auto value = hn::IfThenElse(is_nan, hn::Set(d32, 0x7FC00000u), hn::BitCast(d32, moved));
+  return hn::BitCast(d, hn::Or(value, sign));
+}
+
+template <class T>
+HWY_INLINE void WidenLanes(const T* from, float* to) {
+  const hn::ScalableTag<float> d;
+  hn::StoreU(Widen(d, from), d, to);
+}
+#endif
+
+// A row's k_dim elements to k, the first v_dim of them to v as well, each with zeros up to its
+// padded width: widened once.
+template <class T>
+void LoadLatentRow(const T* HWY_RESTRICT from, int64_t k_dim, int64_t v_dim, float* HWY_RESTRICT k,
+                   float* HWY_RESTRICT v) {
+  int64_t i = 0;
+  for (; i + kLanes <= k_dim; i += kLanes) WidenLanes(from + i, k + i);
+  for (; i < k_dim; ++i) k[i] = Scalar(from[i]);
+  for (; i < padded(k_dim); ++i) k[i] = 0.0f;
+  for (i = 0; i < v_dim; ++i) v[i] = k[i];
+  for (; i < padded(v_dim); ++i) v[i] = 0.0f;
+}
+
+template <class T>
+void LoadLatentRows(BlockWork& w) {
+  const Tile& tile = *w.tile;
+  auto* k = reinterpret_cast<float*>(w.k_tile);
+  auto* v = reinterpret_cast<float*>(w.v_tile);
+  for (int64_t i = tile.group_begin * kQuad; i < tile.group_end * kQuad; ++i) {
+    LoadLatentRow(reinterpret_cast<const T*>(tile.k[i]), w.k_dim, w.v_dim, k + i * padded(w.k_dim),
+                  v + i * padded(w.v_dim));
+  }
+}
+
+// k_tile [tokens][padded k], v_tile [tokens][padded v], floats.
+void LoadLatents(BlockWork& w) {
+  if (w.dtype == DType::f32) return LoadLatentRows<float>(w);
+  if (w.dtype == DType::bf16) return LoadLatentRows<Bf16>(w);
+  if (w.dtype == DType::f16) return LoadLatentRows<F16>(w);
+  LoadLatentRows<E4m3>(w);
+}
+
+}  // namespace ashlar::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ashlar {
+namespace {
+
+ASHLAR_PER_ISA(latent_load, LoadLatents)
+
+void check(const AttnPlan& plan, const LatentParams& p) {
+  CHECK(p.kv.kv_heads == 1 && p.kv.v_dim == 0, "{} heads, v {}", p.kv.kv_heads, p.kv.v_dim);
+  CHECK(plan.shape.causal && plan.shape.window == 0, "window {}", plan.shape.window);
+}
+
+void run(const AttnPlan& plan, const LatentParams& p, const TileBody& body, Pool& pool) {
+  check(plan, p);
+  PagedView kv = p.kv;
+  kv.v_scale = kv.k_scale;
+  attend(plan,
+         {.q = p.q,
+          .out = p.out,
+          .kv = kv,
+          .scale = p.scale,
+          .compute = p.compute,
+          .workspace = p.workspace},
+         body, pool);
+}
+
+TileBody float_body(Isa isa) {
+  TileBody body = tile_body(isa);
+  body.load = latent_load(isa);
+  return body;
+}
+
+template <Isa isa>
+void latent_float(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
+  run(plan, p, float_body(isa), pool);
+}
+
+void latent_bf16(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
+  if (p.compute != DType::bf16) return latent_float<Isa::avx512>(plan, p, pool);
+  const TileBody body = with_bf16_products(float_body(Isa::avx512));
+  run(plan, p, p.kv.dtype == DType::f8e4m3 ? with_e4m3_load(body) : body, pool);
+}
+
+}  // namespace
+
+LatentFn latent_cpu(Isa isa) {
+  switch (isa) {
+    case Isa::avx512_bf16: return latent_bf16;
+    case Isa::avx512: return latent_float<Isa::avx512>;
+    case Isa::avx2: return latent_float<Isa::avx2>;
+    default: return latent_float<Isa::baseline>;
+  }
+}
+
+}  // namespace ashlar
+#endif
