@@ -17,11 +17,17 @@ struct Golden {
 void PrintTo(const Golden& golden, std::ostream* out) { *out << golden.folder; }
 
 std::vector<Golden> goldens() {
-  std::vector<Golden> list = {
-      {"mimo_tiny", "zoo/mimo-tiny", "tests/goldens/models/mimo-tiny.golden.json"}};
+  std::vector<Golden> list;
+  for (const char* name : {"mimo-tiny", "deepseek-tiny"}) {
+    std::string id = name;
+    std::replace(id.begin(), id.end(), '-', '_');
+    list.push_back({id, std::string("zoo/") + name,
+                    fmt::format("tests/goldens/models/{}.golden.json", name)});
+  }
   for (const char* name :
-       {"llama-bias", "llama3-rope", "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub",
-        "mimo-groups16", "mimo-wide", "qwen3-gqa3", "qwen3-window"}) {
+       {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias", "llama3-rope",
+        "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub", "mimo-groups16", "mimo-wide",
+        "qwen3-gqa3", "qwen3-window"}) {
     const std::string folder = std::string("tests/goldens/models/") + name;
     std::string id = name;
     std::replace(id.begin(), id.end(), '-', '_');

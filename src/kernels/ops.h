@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "kernels/act/gate.h"
 #include "kernels/act/silu_mul.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embed/embed.h"

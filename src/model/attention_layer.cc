@@ -29,14 +29,12 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
     step.normalize(as_rows(q, spec.k_dim), weights.q_norm, as_rows(q, spec.k_dim));
     step.normalize(as_rows(k, spec.k_dim), weights.k_norm, as_rows(k, spec.k_dim));
   }
-  const RopeSpec& rope = step.spec.ropes[static_cast<size_t>(spec.rope)];
-  const ConstView cos_sin = scratch.cos_sin(static_cast<size_t>(spec.rope), n);
-  const auto pairing =
-      rope.style == RopeStyle::halves ? RopePairing::halves : RopePairing::interleaved;
   const View q_heads = as_heads(q, spec.heads, spec.k_dim);
   const View k_heads = as_heads(k, spec.kv_heads, spec.k_dim);
-  step.ops.rope({.x = q_heads, .cos_sin = cos_sin, .pairing = pairing}, step.pool);
-  step.ops.rope({.x = k_heads, .cos_sin = cos_sin, .pairing = pairing}, step.pool);
+  if (spec.rope != kNoRope) {
+    step.rotate(q_heads, spec.rope);
+    step.rotate(k_heads, spec.rope);
+  }
   step.ops.kv_write({.k = k_heads,
                      .v = as_heads(v, spec.kv_heads, spec.v_dim),
                      .kv = cache.kv,
@@ -51,9 +49,14 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
                       .scale = spec.scale,
                       .softcap = spec.softcap,
                       .sinks = floats(weights.sinks),
-                      .compute = cache.kv.dtype == DType::bf16 ? step.compute : DType::f32,
+                      .compute = step.cache_compute(cache.kv.dtype),
                       .workspace = scratch.workspace()},
                      step.pool);
+  if (spec.output_gate) {
+    const View gate = scratch.gate(n, attended.dim(1));
+    step.multiply(x, weights.gate, {}, gate);
+    sigmoid_mul(gate, attended, attended, step.pool);
+  }
   step.multiply(attended, weights.o, weights.o_bias, scratch.hidden(n), /*accumulate=*/true);
 }
 

@@ -15,7 +15,37 @@ void StepContext::multiply(ConstView x, const ConstView& w, const ConstView& bia
 }
 
 void StepContext::normalize(ConstView x, const ConstView& weight, View y) const {
-  ops.rms_norm({.x = x, .weight = floats(weight), .eps = spec.norm_eps, .y = y}, pool);
+  normalize(x, weight, spec.norm_eps, y);
+}
+
+void StepContext::normalize(ConstView x, const ConstView& weight, float eps, View y) const {
+  ops.rms_norm({.x = x, .weight = floats(weight), .eps = eps, .y = y}, pool);
+}
+
+void StepContext::rotate(const View& heads, int32_t rope, int32_t offset) const {
+  const RopeSpec& form = spec.ropes[static_cast<size_t>(rope)];
+  const bool halves = form.style == RopeStyle::halves;
+  ops.rope({.x = heads,
+            .cos_sin = scratch.cos_sin(static_cast<size_t>(rope), n_tokens),
+            .offset = offset,
+            .pairing = halves ? RopePairing::halves : RopePairing::interleaved},
+           pool);
+}
+
+// The heads of a row at stride(1): one head of every row.
+template <class V>
+static V head_of(const V& x, int64_t h) {
+  V rows(x.data + h * x.stride(1) * size_of(x.dtype), x.dtype, {x.dim(0), x.dim(2)});
+  rows.strides[0] = x.stride(0);
+  return rows;
+}
+
+void StepContext::multiply_heads(ConstView x, const ConstView& w, View y) const {
+  for (int64_t h = 0; h < w.dim(0); ++h) {
+    const ConstView matrix(w.data + h * w.stride(0) * size_of(w.dtype), w.dtype,
+                           {w.dim(1), w.dim(2)});
+    multiply(head_of(x, h), matrix, {}, head_of(y, h));
+  }
 }
 
 }  // namespace ashlar

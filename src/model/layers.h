@@ -4,6 +4,7 @@
 // sees its spec, its weights and views; it does not know requests, pages' owners or families.
 
 #include "kernels/ops.h"
+#include "model/absorb.h"
 #include "model/scratch.h"
 #include "model/step.h"
 #include "spec/weights.h"
@@ -11,6 +12,7 @@
 namespace ashlar {
 
 using AttentionWeights = AttentionTree<ConstView>;
+using LatentWeights = LatentTree<ConstView>;
 using MlpWeights = MlpTree<ConstView>;
 using MoeWeights = MoeTree<ConstView>;
 
@@ -32,12 +34,26 @@ struct StepContext {
   void multiply(ConstView x, const ConstView& w, const ConstView& bias, View y,
                 bool accumulate = false) const;
   void normalize(ConstView x, const ConstView& weight, View y) const;
+  void normalize(ConstView x, const ConstView& weight, float eps, View y) const;
+  // Turns the heads' dims from `offset` on by their rows' positions.
+  void rotate(const View& heads, int32_t rope, int32_t offset = 0) const;
+  // What attention over pages of this type is computed in.
+  DType cache_compute(DType stored) const {
+    return stored == DType::bf16 || stored == DType::f8e4m3 ? compute : DType::f32;
+  }
+  // y[:, h] = x[:, h] w[h]^T for every head; x [T, H, K], w [H, N, K], y [T, H, N].
+  void multiply_heads(ConstView x, const ConstView& w, View y) const;
 };
 
 // hidden += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
 void attention_layer(const StepContext& step, const AttentionSpec& spec,
                      const AttentionWeights& weights, const LayerCache& cache,
                      const AttnPlan& plan);
+
+// hidden += o_proj(latent attention(normed)): one form, the absorbed one, for prompts and for
+// decoding alike, so that how a prompt is cut changes nothing.
+void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentWeights& weights,
+                  const AbsorbedKv& absorbed, const LayerCache& cache, const AttnPlan& plan);
 
 // hidden += mlp(normed).
 void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights);

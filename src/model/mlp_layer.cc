@@ -2,15 +2,37 @@
 
 namespace ashlar {
 
-void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights) {
+namespace {
+
+// y (+)= down(silu(gate x) * up x)
+void gated_mlp(const StepContext& step, int64_t inner, const MlpWeights& weights, const View& y,
+               bool accumulate) {
   const int64_t n = step.n_tokens;
   const View x = step.scratch.normed(n);
-  const View gate = step.scratch.gate(n, spec.intermediate);
-  const View up = step.scratch.up(n, spec.intermediate);
+  const View gate = step.scratch.gate(n, inner);
+  const View up = step.scratch.up(n, inner);
   step.multiply(x, weights.gate, weights.gate_bias, gate);
   step.multiply(x, weights.up, weights.up_bias, up);
   step.ops.silu_mul({.gate = gate, .up = up, .y = gate}, step.pool);
-  step.multiply(gate, weights.down, weights.down_bias, step.scratch.hidden(n), /*accumulate=*/true);
+  step.multiply(gate, weights.down, weights.down_bias, y, accumulate);
+}
+
+// The MLP that every token passes, times the sigmoid of its own gate if it has one.
+void shared_mlp(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights) {
+  const int64_t n = step.n_tokens;
+  const View hidden = step.scratch.hidden(n);
+  if (!spec.shared_gate) return gated_mlp(step, spec.shared, weights.shared, hidden, true);
+  const View y = step.scratch.branch(n);
+  gated_mlp(step, spec.shared, weights.shared, y, false);
+  const View gate = step.scratch.gate(n, 1);
+  step.multiply(step.scratch.normed(n), weights.shared_gate, {}, gate);
+  add_gated(gate, y, hidden, step.pool);
+}
+
+}  // namespace
+
+void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights) {
+  gated_mlp(step, spec.intermediate, weights, step.scratch.hidden(step.n_tokens), true);
 }
 
 void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights,
@@ -47,6 +69,7 @@ void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights
                     .compute = bf16 ? step.compute : DType::f32,
                     .workspace = step.scratch.workspace()},
                    step.pool);
+  if (spec.shared > 0) shared_mlp(step, spec, weights);
 }
 
 }  // namespace ashlar

@@ -10,8 +10,10 @@ Result<Model> Model::create(ModelSpec spec, LoadedWeights weights, const Ops& op
   CHECK(layer_caches.size() == spec.layers.size(), "{} caches for {} layers", layer_caches.size(),
         spec.layers.size());
   TRY(Scratch scratch, Scratch::create(spec, options.max_step_tokens, options.max_logit_rows));
-  return Model(std::move(spec), std::move(weights), ops, options, std::move(layer_caches),
-               std::move(scratch));
+  Model model(std::move(spec), std::move(weights), ops, options, std::move(layer_caches),
+              std::move(scratch));
+  TRY_STATUS(model.absorb_latents());
+  return model;
 }
 
 Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
@@ -23,21 +25,11 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
       layer_caches_(std::move(layer_caches)),
       scratch_(std::move(scratch)) {
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    const AttentionSpec& a = attention_of(spec_.layers[i]);
-    const int32_t group = layer_caches_[i].group;
-    const auto same = [&](const PlanKey& key) {
-      return key.group == group && key.shape.heads == a.heads;
-    };
-    auto key = std::find_if(plan_keys_.begin(), plan_keys_.end(), same);
-    if (key == plan_keys_.end()) {
-      const AttnShape shape{.heads = a.heads,
-                            .kv_heads = a.kv_heads,
-                            .k_dim = a.k_dim,
-                            .v_dim = a.v_dim,
-                            .window = a.window};
-      key = plan_keys_.insert(plan_keys_.end(), {group, shape});
-    }
+    const auto wanted = plan_key(spec_.layers[i], layer_caches_[i].group);
+    const auto key =
+        wanted ? std::find(plan_keys_.begin(), plan_keys_.end(), *wanted) : plan_keys_.end();
     layer_plan_.push_back(static_cast<size_t>(key - plan_keys_.begin()));
+    if (wanted && key == plan_keys_.end()) plan_keys_.push_back(*wanted);
     auto& experts = experts_.emplace_back();
     for (const MlpWeights& e : weights_.views.layers[i].moe.experts) {
       experts.push_back({.gate = e.gate, .up = e.up, .down = e.down});
@@ -45,12 +37,42 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
   }
 }
 
+// Of attention over tokens; other mixers need no plan.
+std::optional<Model::PlanKey> Model::plan_key(const LayerSpec& layer, int32_t group) {
+  if (const auto* a = std::get_if<AttentionSpec>(&layer.mixer)) {
+    return PlanKey{group, AttnShape{.heads = a->heads,
+                                    .kv_heads = a->kv_heads,
+                                    .k_dim = a->k_dim,
+                                    .v_dim = a->v_dim,
+                                    .window = a->window}};
+  }
+  if (const auto* l = std::get_if<LatentSpec>(&layer.mixer)) {
+    return PlanKey{group,
+                   LatentShape{.heads = l->heads, .latent = l->kv_lora, .rope = l->rope_dim}};
+  }
+  return std::nullopt;
+}
+
+Status Model::absorb_latents() {
+  absorbed_.resize(spec_.layers.size());
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const auto* latent = std::get_if<LatentSpec>(&spec_.layers[i].mixer);
+    if (latent == nullptr) continue;
+    TRY(absorbed_[i], absorb(*latent, weights_.views.layers[i].latent.kv_b));
+  }
+  return {};
+}
+
 Status Model::plan(const Step& step, int n_threads) {
   plans_.clear();
   int64_t bytes = 0;
   for (const PlanKey& key : plan_keys_) {
-    plans_.push_back(
-        plan_attention(key.shape, step.groups[static_cast<size_t>(key.group)], n_threads));
+    const auto& seqs = step.groups[static_cast<size_t>(key.group)];
+    if (const auto* shape = std::get_if<AttnShape>(&key.shape)) {
+      plans_.push_back(plan_attention(*shape, seqs, n_threads));
+    } else {
+      plans_.push_back(plan_latent(std::get<LatentShape>(key.shape), seqs, n_threads));
+    }
     bytes = std::max(bytes, plans_.back().workspace_bytes);
   }
   return scratch_.grow_workspace(bytes);
@@ -86,8 +108,14 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
 // hidden += mixer(normed)
 void Model::mix(const StepContext& context, size_t layer) {
   const LayerTree<ConstView>& weights = weights_.views.layers[layer];
-  attention_layer(context, attention_of(spec_.layers[layer]), weights.attention,
-                  layer_caches_[layer], plans_[layer_plan_[layer]]);
+  const Mixer& mixer = spec_.layers[layer].mixer;
+  if (const auto* attention = std::get_if<AttentionSpec>(&mixer)) {
+    attention_layer(context, *attention, weights.attention, layer_caches_[layer],
+                    plans_[layer_plan_[layer]]);
+  } else if (const auto* latent = std::get_if<LatentSpec>(&mixer)) {
+    latent_layer(context, *latent, weights.latent, absorbed_[layer], layer_caches_[layer],
+                 plans_[layer_plan_[layer]]);
+  }
 }
 
 // hidden += mlp(normed)

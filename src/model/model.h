@@ -4,6 +4,8 @@
 // request is in the pages the step names. Engine thread only.
 
 #include <memory>
+#include <optional>
+#include <variant>
 #include <vector>
 
 #include "base/pool.h"
@@ -32,8 +34,8 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   const Ops& ops() const { return ops_; }
   const ModelOptions& options() const { return options_; }
-  // The stored type of the matrices (the first layer's; a checkpoint has one).
-  DType matrix_dtype() const { return weights_.views.layers.front().attention.o.dtype; }
+  // The stored type of the matrices (the embedding's; a checkpoint has one).
+  DType matrix_dtype() const { return weights_.views.embedding.dtype; }
 
   // Runs the step and writes its K and V into the pages. Returns logits [logit_rows, V] f32, valid
   // until the next call. REQUIRES at most max_step_tokens rows, max_logit_rows wanted, token ids
@@ -45,9 +47,12 @@ class Model {
   // A plan serves all layers of a group that have the same number of query heads.
   struct PlanKey {
     int32_t group;
-    AttnShape shape;
+    std::variant<AttnShape, LatentShape> shape;
+    bool operator==(const PlanKey&) const = default;
   };
+  static std::optional<PlanKey> plan_key(const LayerSpec& layer, int32_t group);
 
+  Status absorb_latents();
   Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
         std::vector<LayerCache> layer_caches, Scratch scratch);
   Status plan(const Step& step, int n_threads);
@@ -65,6 +70,7 @@ class Model {
   std::vector<size_t> layer_plan_;  // by layer, into plan_keys_ and plans_
   std::vector<AttnPlan> plans_;
   std::vector<std::vector<ExpertWeights>> experts_;  // by layer, in the form the op takes
+  std::vector<AbsorbedKv> absorbed_;                 // by layer; empty but where latents are
 };
 
 }  // namespace ashlar

@@ -15,18 +15,43 @@ struct Widths {
   int64_t workspace_bytes = 0;
 };
 
+void widen(Widths* w, const AttentionSpec& a) {
+  w->q = std::max(w->q, int64_t{a.heads} * a.k_dim);
+  w->k = std::max(w->k, int64_t{a.kv_heads} * a.k_dim);
+  w->v = std::max(w->v, int64_t{a.kv_heads} * a.v_dim);
+  w->attended = std::max(w->attended, int64_t{a.heads} * a.v_dim);
+  if (a.output_gate) w->mlp = std::max(w->mlp, int64_t{a.heads} * a.v_dim);
+}
+
+void widen(Widths* w, const LatentSpec& l) {
+  w->q = std::max(w->q, int64_t{l.heads} * (l.nope_dim + l.rope_dim));
+  w->k = std::max<int64_t>(w->k, l.row_dim());
+  w->v = std::max<int64_t>(w->v, l.q_lora);
+  w->attended = std::max(w->attended, int64_t{l.heads} * l.v_dim);
+  w->mlp = std::max(w->mlp, int64_t{l.heads} * l.row_dim());
+}
+
+// q: what the convolution reads, k: what it gives, v: the gate of the output.
+void widen(Widths* w, const StateSpec& s) {
+  const int64_t channels = s.conv_shape()[1];
+  const int64_t values = int64_t{s.heads} * s.value_dim;
+  w->q = std::max(w->q, channels);
+  w->k = std::max(w->k, channels);
+  w->v = std::max(w->v, values);
+  w->attended = std::max(w->attended, values);
+  w->mlp = std::max<int64_t>(w->mlp, s.heads);
+}
+
+void widen(Widths*, std::monostate) {}
+
 Widths widest(const ModelSpec& model, int64_t max_tokens) {
   Widths w;
   int64_t deepest = model.hidden;  // the largest K of any product
   for (const LayerSpec& layer : model.layers) {
-    const AttentionSpec& a = attention_of(layer);
-    w.q = std::max(w.q, int64_t{a.heads} * a.k_dim);
-    w.k = std::max(w.k, int64_t{a.kv_heads} * a.k_dim);
-    w.v = std::max(w.v, int64_t{a.kv_heads} * a.v_dim);
-    w.attended = std::max(w.attended, int64_t{a.heads} * a.v_dim);
+    std::visit([&](const auto& mixer) { widen(&w, mixer); }, layer.mixer);
     if (const auto* moe = std::get_if<MoeMlp>(&layer.mlp)) {
       w.top_k = std::max<int64_t>(w.top_k, moe->top_k);
-      w.mlp = std::max<int64_t>(w.mlp, moe->n_experts);  // router logits
+      w.mlp = std::max<int64_t>({w.mlp, moe->n_experts, moe->shared});  // router logits
       w.workspace_bytes = std::max(
           w.workspace_bytes, experts_workspace_bytes(max_tokens, model.hidden, moe->intermediate,
                                                      moe->top_k, moe->n_experts));
@@ -34,7 +59,7 @@ Widths widest(const ModelSpec& model, int64_t max_tokens) {
       w.mlp = std::max<int64_t>(w.mlp, std::get<DenseMlp>(layer.mlp).intermediate);
     }
   }
-  deepest = std::max({deepest, w.attended, w.mlp});
+  deepest = std::max({deepest, w.attended, w.mlp, w.v});
   w.workspace_bytes = std::max(w.workspace_bytes, gemm_workspace_bytes(max_tokens, deepest));
   return w;
 }
@@ -53,6 +78,7 @@ Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens,
   scratch.cos_sin_.resize(model.ropes.size());
   std::vector<Part> parts = {{&scratch.hidden_, {max_tokens, model.hidden}},
                              {&scratch.normed_, {max_tokens, model.hidden}},
+                             {&scratch.branch_, {max_tokens, model.hidden}},
                              {&scratch.gathered_, {max_logit_rows, model.hidden}},
                              {&scratch.logits_, {max_logit_rows, model.vocab}},
                              {&scratch.q_, {max_tokens, w.q}},

@@ -19,6 +19,7 @@ class Scratch {
   // Views of the first `n` rows.
   View hidden(int64_t n) const { return hidden_.rows(0, n); }      // [n, H] the residual stream
   View normed(int64_t n) const { return normed_.rows(0, n); }      // [n, H]
+  View branch(int64_t n) const { return branch_.rows(0, n); }      // [n, H] what is added to it
   View gathered(int64_t n) const { return gathered_.rows(0, n); }  // [n, H] rows that want logits
   View logits(int64_t n) const { return logits_.rows(0, n); }      // [n, V]
   // Dense [n, width] views over shared storage; REQUIRES width within what any layer of the model
@@ -29,6 +30,10 @@ class Scratch {
   View attended(int64_t n, int64_t width) const { return dense(attended_, n, width); }
   View gate(int64_t n, int64_t width) const { return dense(gate_, n, width); }
   View up(int64_t n, int64_t width) const { return dense(up_, n, width); }
+  // Latent attention's rows: queries absorbed, and latents summed. The MLP's storage, which is free
+  // then.
+  View absorbed(int64_t n, int64_t width) const { return dense(gate_, n, width); }
+  View latents(int64_t n, int64_t width) const { return dense(up_, n, width); }
   View expert_ids(int64_t n, int64_t top_k) const;      // [n, top_k] i32
   View expert_weights(int64_t n, int64_t top_k) const;  // [n, top_k] f32
   View cos_sin(size_t rope, int64_t n) const { return cos_sin_[rope].rows(0, n); }  // [n, 2R]
@@ -43,7 +48,8 @@ class Scratch {
 
   Buffer memory_;
   Buffer workspace_;
-  View hidden_, normed_, gathered_, logits_, q_, k_, v_, attended_, gate_, up_, ids_, weights_;
+  View hidden_, normed_, branch_, gathered_, logits_, q_, k_, v_, attended_, gate_, up_, ids_,
+      weights_;
   std::vector<View> cos_sin_;
 };
 

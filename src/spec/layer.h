@@ -61,6 +61,7 @@ struct LatentSpec {
   int32_t index_heads = 0;
   int32_t index_topk = 0;  // tokens the index lets a query see
   float scale = 1.0f;
+  float norm_eps = 1e-6f;  // of the two latents' own norms, whatever the model's
   int32_t rope = 0;  // index into ModelSpec::ropes; kNoRope: rope_dim is there but is not rotated
 
   int32_t row_dim() const { return kv_lora + rope_dim; }
@@ -110,6 +111,8 @@ struct MoeMlp {
   int32_t topk_group = 1;
   bool normalize = true;
   float scaling = 1.0f;
+  int32_t shared = 0;        // width of an MLP that every token passes beside its experts; 0: none
+  bool shared_gate = false;  // the shared MLP's output is multiplied by the sigmoid of x . weight
 };
 
 // What mixes tokens; none in a layer that is an MLP alone.

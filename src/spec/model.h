@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -35,6 +36,11 @@ struct ModelSpec {
   std::optional<DraftSpec> draft;
   // Why this model can be planned but not run yet; empty: it can run.
   std::string plan_only;
+  // Norms store their weight less one, except those inside a mixer that say otherwise.
+  bool centred_norms = false;
+  // What names of the checkpoint begin with where ours (model., lm_head.) begin with something
+  // else: {theirs, ours}.
+  std::vector<std::pair<std::string, std::string>> renamed_prefixes;
   // Tensors of the checkpoint that text generation does not use; not reported as unexpected.
   std::vector<std::string> ignored_prefixes;
   std::vector<std::string> ignored_suffixes;

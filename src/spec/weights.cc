@@ -21,13 +21,41 @@ WeightRow vector(std::string name, int64_t size, float dummy_mean) {
           .dummy_mean = dummy_mean};
 }
 
-AttentionTree<WeightRow> attention_rows(const AttentionSpec& a, int64_t hidden,
+// A norm's weight over `size` dims.
+WeightRow norm(const ModelSpec& model, std::string name, int64_t size) {
+  WeightRow row = vector(std::move(name), size, 1);
+  if (model.centred_norms) row.add = 1;
+  return row;
+}
+
+// Of `tensor`'s rows, groups of n_rows beginning with row `first`, each `stride` elements after
+// the one before.
+WeightRow runs(std::string name, Shape tensor, int64_t first, int64_t n_rows, int64_t stride,
+               Shape shape) {
+  WeightRow row = matrix(std::move(name), shape[0], shape[1]);
+  WeightSource& source = row.sources.front();
+  source.tensor_shape = tensor;
+  source.first_element = first * tensor[1];
+  source.run_elements = n_rows * tensor[1];
+  source.run_stride = stride;
+  return row;
+}
+
+AttentionTree<WeightRow> attention_rows(const ModelSpec& model, const AttentionSpec& a,
                                         const std::string& prefix) {
+  const int64_t hidden = model.hidden;
   const int64_t q_dim = int64_t{a.heads} * a.k_dim;
   const int64_t k_dim = int64_t{a.kv_heads} * a.k_dim;
   const int64_t v_dim = int64_t{a.kv_heads} * a.v_dim;
   AttentionTree<WeightRow> rows;
   rows.q = matrix(prefix + "q_proj.weight", q_dim, hidden);
+  if (a.output_gate) {  // a head's queries and its gate stand one above the other
+    const Shape both{int64_t{a.heads} * (a.k_dim + a.v_dim), hidden};
+    const int64_t stride = int64_t{a.k_dim + a.v_dim} * hidden;
+    rows.q = runs(prefix + "q_proj.weight", both, 0, a.k_dim, stride, {q_dim, hidden});
+    rows.gate = runs(prefix + "q_proj.weight", both, a.k_dim, a.v_dim, stride,
+                     {int64_t{a.heads} * a.v_dim, hidden});
+  }
   rows.k = matrix(prefix + "k_proj.weight", k_dim, hidden);
   rows.v = matrix(prefix + "v_proj.weight", v_dim, hidden);
   rows.o = matrix(prefix + "o_proj.weight", hidden, int64_t{a.heads} * a.v_dim);
@@ -38,13 +66,74 @@ AttentionTree<WeightRow> attention_rows(const AttentionSpec& a, int64_t hidden,
   }
   if (a.o_bias) rows.o_bias = vector(prefix + "o_proj.bias", hidden, 0);
   if (a.qk_norm) {
-    rows.q_norm = vector(prefix + "q_norm.weight", a.k_dim, 1);
-    rows.k_norm = vector(prefix + "k_norm.weight", a.k_dim, 1);
+    rows.q_norm = norm(model, prefix + "q_norm.weight", a.k_dim);
+    rows.k_norm = norm(model, prefix + "k_norm.weight", a.k_dim);
   }
   if (a.sinks) {
     rows.sinks = vector(prefix + "attention_sink_bias", a.heads, 0);
     rows.sinks.sources.push_back({prefix + "sinks", {a.heads}});
   }
+  return rows;
+}
+
+LatentTree<WeightRow> latent_rows(const LatentSpec& l, int64_t hidden, const std::string& prefix) {
+  const int64_t q_dim = int64_t{l.heads} * (l.nope_dim + l.rope_dim);
+  LatentTree<WeightRow> rows;
+  if (l.q_lora == 0) {
+    rows.q = matrix(prefix + "q_proj.weight", q_dim, hidden);
+  } else {
+    rows.q_a = matrix(prefix + "q_a_proj.weight", l.q_lora, hidden);
+    rows.q_a_norm = vector(prefix + "q_a_layernorm.weight", l.q_lora, 1);
+    rows.q_b = matrix(prefix + "q_b_proj.weight", q_dim, l.q_lora);
+  }
+  rows.kv_a = matrix(prefix + "kv_a_proj_with_mqa.weight", l.row_dim(), hidden);
+  rows.kv_a_norm = vector(prefix + "kv_a_layernorm.weight", l.kv_lora, 1);
+  rows.kv_b =
+      matrix(prefix + "kv_b_proj.weight", int64_t{l.heads} * (l.nope_dim + l.v_dim), l.kv_lora);
+  rows.o = matrix(prefix + "o_proj.weight", hidden, int64_t{l.heads} * l.v_dim);
+  return rows;
+}
+
+// In one spelling each projection is a tensor, or a part of one; in the other, two tensors hold
+// them key head by key head, with the value heads that share it.
+StateTree<WeightRow> state_rows(const StateSpec& s, int64_t hidden, const std::string& prefix) {
+  const int64_t keys = int64_t{s.key_heads} * s.key_dim;
+  const int64_t values = int64_t{s.heads} * s.value_dim;
+  const int64_t shared = s.heads / s.key_heads;
+  const Shape flat{2 * keys + values, hidden};
+  const int64_t head_rows = 2 * s.key_dim + 2 * shared * s.value_dim;
+  const Shape grouped{s.key_heads * head_rows, hidden};
+  // `flat_first` and `first` are rows, of the tensor and of a key head's part of it.
+  const auto part = [&](int64_t n, int64_t flat_first, int64_t first, int64_t n_rows) {
+    WeightRow row = matrix(prefix + "in_proj_qkv.weight", n, hidden);
+    row.sources.front() = {prefix + "in_proj_qkv.weight", flat, flat_first * hidden};
+    row.sources.push_back(runs(prefix + "in_proj_qkvz.weight", grouped, first, n_rows,
+                               head_rows * hidden, {n, hidden})
+                              .sources.front());
+    return row;
+  };
+  const auto gate = [&](const char* name, int64_t first) {
+    WeightRow row = matrix(prefix + name, s.heads, hidden);
+    row.sources.push_back(runs(prefix + "in_proj_ba.weight", {2 * s.heads, hidden}, first, shared,
+                               2 * shared * hidden, {s.heads, hidden})
+                              .sources.front());
+    return row;
+  };
+  StateTree<WeightRow> rows;
+  rows.q = part(keys, 0, 0, s.key_dim);
+  rows.k = part(keys, keys, s.key_dim, s.key_dim);
+  rows.v = part(values, 2 * keys, 2 * s.key_dim, shared * s.value_dim);
+  rows.z = part(values, 0, 2 * s.key_dim + shared * s.value_dim, shared * s.value_dim);
+  rows.z.sources.front() = {prefix + "in_proj_z.weight", {values, hidden}};
+  rows.b = gate("in_proj_b.weight", 0);
+  rows.a = gate("in_proj_a.weight", shared);
+  rows.conv = vector(prefix + "conv1d.weight", (2 * keys + values) * s.conv_kernel, 0);
+  rows.conv.sources.front().tensor_shape = {2 * keys + values, 1, s.conv_kernel};
+  rows.conv.shape = {2 * keys + values, s.conv_kernel};
+  rows.a_log = vector(prefix + "A_log", s.heads, 0);
+  rows.dt_bias = vector(prefix + "dt_bias", s.heads, 0);
+  rows.norm = vector(prefix + "norm.weight", s.value_dim, 1);
+  rows.o = matrix(prefix + "out_proj.weight", hidden, values);
   return rows;
 }
 
@@ -75,6 +164,16 @@ MlpTree<WeightRow> expert_rows(const MoeMlp& moe, int64_t hidden, int64_t e,
   return rows;
 }
 
+// The MLP beside the experts has two names.
+MlpTree<WeightRow> shared_rows(int64_t inner, int64_t hidden, const std::string& prefix) {
+  MlpTree<WeightRow> rows = mlp_rows(inner, false, hidden, prefix + "shared_experts.");
+  const MlpTree<WeightRow> other = mlp_rows(inner, false, hidden, prefix + "shared_expert.");
+  zip_branch(other, &rows, [](const WeightRow& from, WeightRow& to) {
+    to.sources.insert(to.sources.end(), from.sources.begin(), from.sources.end());
+  });
+  return rows;
+}
+
 MoeTree<WeightRow> moe_rows(const MoeMlp& moe, int64_t hidden, const std::string& prefix) {
   MoeTree<WeightRow> rows;
   rows.router = matrix(prefix + "gate.weight", moe.n_experts, hidden);
@@ -82,17 +181,29 @@ MoeTree<WeightRow> moe_rows(const MoeMlp& moe, int64_t hidden, const std::string
   if (moe.correction_bias) {
     rows.correction_bias = vector(prefix + "gate.e_score_correction_bias", moe.n_experts, 0);
   }
+  if (moe.shared > 0) rows.shared = shared_rows(moe.shared, hidden, prefix);
+  if (moe.shared_gate) {
+    rows.shared_gate = matrix(prefix + "shared_expert_gate.weight", 1, hidden);
+  }
   for (int64_t e = 0; e < moe.n_experts; ++e) {
     rows.experts.push_back(expert_rows(moe, hidden, e, prefix + "experts."));
   }
   return rows;
 }
 
-LayerTree<WeightRow> layer_rows(const LayerSpec& spec, int64_t hidden, const std::string& prefix) {
+LayerTree<WeightRow> layer_rows(const ModelSpec& model, const LayerSpec& spec,
+                                const std::string& prefix) {
+  const int64_t hidden = model.hidden;
   LayerTree<WeightRow> rows;
-  rows.mixer_norm = vector(prefix + "input_layernorm.weight", hidden, 1);
-  rows.mlp_norm = vector(prefix + "post_attention_layernorm.weight", hidden, 1);
-  rows.attention = attention_rows(attention_of(spec), hidden, prefix + "self_attn.");
+  rows.mixer_norm = norm(model, prefix + "input_layernorm.weight", hidden);
+  rows.mlp_norm = norm(model, prefix + "post_attention_layernorm.weight", hidden);
+  if (const auto* attention = std::get_if<AttentionSpec>(&spec.mixer)) {
+    rows.attention = attention_rows(model, *attention, prefix + "self_attn.");
+  } else if (const auto* latent = std::get_if<LatentSpec>(&spec.mixer)) {
+    rows.latent = latent_rows(*latent, hidden, prefix + "self_attn.");
+  } else if (const auto* state = std::get_if<StateSpec>(&spec.mixer)) {
+    rows.state = state_rows(*state, hidden, prefix + "linear_attn.");
+  }
   if (const auto* dense = std::get_if<DenseMlp>(&spec.mlp)) {
     rows.mlp = mlp_rows(dense->intermediate, dense->bias, hidden, prefix + "mlp.");
   } else {
@@ -107,11 +218,10 @@ WeightTree<WeightRow> weight_rows(const ModelSpec& model) {
   WeightTree<WeightRow> rows;
   rows.embedding = matrix("model.embed_tokens.weight", model.vocab, model.hidden);
   rows.embedding.dummy_spread = 1.0f;
-  rows.norm = vector("model.norm.weight", model.hidden, 1);
+  rows.norm = norm(model, "model.norm.weight", model.hidden);
   if (!model.tied_head) rows.head = matrix("lm_head.weight", model.vocab, model.hidden);
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    rows.layers.push_back(
-        layer_rows(model.layers[i], model.hidden, fmt::format("model.layers.{}.", i)));
+    rows.layers.push_back(layer_rows(model, model.layers[i], fmt::format("model.layers.{}.", i)));
   }
   return rows;
 }

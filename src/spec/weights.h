@@ -54,11 +54,46 @@ struct AttentionTree {
   T q_bias, k_bias, v_bias, o_bias;
   T q_norm, k_norm;  // [k_dim]
   T sinks;           // [heads]
+  T gate;            // [heads * v_dim, H], of the output
 
   template <class Tree>
   static auto fields(Tree& t) {
     return std::array{&t.q,      &t.k,      &t.v,      &t.o,      &t.q_bias, &t.k_bias,
-                      &t.v_bias, &t.o_bias, &t.q_norm, &t.k_norm, &t.sinks};
+                      &t.v_bias, &t.o_bias, &t.q_norm, &t.k_norm, &t.sinks,  &t.gate};
+  }
+};
+
+// Queries come from q alone, or through a latent of their own: q_b(norm(q_a x)).
+template <class T>
+struct LatentTree {
+  T q;              // [heads * (nope + rope), H]
+  T q_a, q_a_norm;  // [q_lora, H], [q_lora]
+  T q_b;            // [heads * (nope + rope), q_lora]
+  T kv_a;           // [kv_lora + rope, H]
+  T kv_a_norm;      // [kv_lora]
+  T kv_b;           // [heads * (nope + v_dim), kv_lora]
+  T o;              // [H, heads * v_dim]
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.q, &t.q_a, &t.q_a_norm, &t.q_b, &t.kv_a, &t.kv_a_norm, &t.kv_b, &t.o};
+  }
+};
+
+// A Gated DeltaNet layer. K heads Nk of Dk, V heads Nv of Dv; C = 2 Nk Dk + Nv Dv channels.
+template <class T>
+struct StateTree {
+  T q, k, v, z;      // [Nk Dk, H] twice, [Nv Dv, H] twice
+  T b, a;            // [Nv, H]
+  T conv;            // [C, taps], channels in the order q, k, v
+  T a_log, dt_bias;  // [Nv]
+  T norm;            // [Dv]
+  T o;               // [H, Nv Dv]
+
+  template <class Tree>
+  static auto fields(Tree& t) {
+    return std::array{&t.q,    &t.k,     &t.v,       &t.z,    &t.b, &t.a,
+                      &t.conv, &t.a_log, &t.dt_bias, &t.norm, &t.o};
   }
 };
 
@@ -77,11 +112,13 @@ struct MlpTree {
 template <class T>
 struct MoeTree {
   T router, correction_bias;  // [E, H], [E]
+  T shared_gate;              // [1, H]
+  MlpTree<T> shared;
   std::vector<MlpTree<T>> experts;
 
   template <class Tree>
   static auto fields(Tree& t) {
-    return std::array{&t.router, &t.correction_bias};
+    return std::array{&t.router, &t.correction_bias, &t.shared_gate};
   }
 };
 
@@ -89,6 +126,8 @@ template <class T>
 struct LayerTree {
   T mixer_norm, mlp_norm;  // [H], of what goes in
   AttentionTree<T> attention;
+  LatentTree<T> latent;
+  StateTree<T> state;
   MlpTree<T> mlp;
   MoeTree<T> moe;
 
@@ -131,8 +170,11 @@ void zip_weights(const WeightTree<A>& from, WeightTree<B>* to, Fn&& fn) {
     LayerTree<B>& b = to->layers[i];
     zip_branch(a, &b, fn);
     zip_branch(a.attention, &b.attention, fn);
+    zip_branch(a.latent, &b.latent, fn);
+    zip_branch(a.state, &b.state, fn);
     zip_branch(a.mlp, &b.mlp, fn);
     zip_branch(a.moe, &b.moe, fn);
+    zip_branch(a.moe.shared, &b.moe.shared, fn);
     b.moe.experts.resize(a.moe.experts.size());
     for (size_t e = 0; e < a.moe.experts.size(); ++e) {
       zip_branch(a.moe.experts[e], &b.moe.experts[e], fn);

@@ -27,6 +27,11 @@ constexpr int64_t size_of(DType dtype) {
   return 0;
 }
 
+// f32, bf16 or f16.
+constexpr bool is_float(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
+}
+
 // "float32", "bfloat16", "float16", "float8_e4m3", "uint8", "int32", "int64".
 const char* name(DType dtype);
 

@@ -43,10 +43,6 @@ auto with_type(DType dtype, Fn&& fn) {
 
 }  // namespace
 
-bool is_float(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
-}
-
 int64_t convert_elements(const std::byte* from, DType from_type, std::byte* to, DType to_type,
                          int64_t n) {
   if (from_type == to_type) {

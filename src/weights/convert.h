@@ -19,9 +19,6 @@ T narrow(float value) {
   if constexpr (std::is_same_v<T, float>) return value;
 }
 
-// f32, bf16 or f16: the types this file converts between.
-bool is_float(DType dtype);
-
 // Converts n elements of `from` (any alignment) into `to` (aligned), rounding to nearest even;
 // equal types are copied. Answers the index of the first finite element that `to_type` cannot hold
 // (it would round to infinity), or -1. REQUIRES is_float of both types.

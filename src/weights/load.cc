@@ -58,14 +58,14 @@ struct Differences {
 // Finds each row's tensor and decides how it reaches its view.
 class Matching {
  public:
-  Matching(const Checkpoint& checkpoint, std::optional<DType> matrix_dtype)
-      : checkpoint_(checkpoint), matrix_dtype_(matrix_dtype) {}
+  Matching(const Checkpoint& checkpoint, const ModelSpec& model, std::optional<DType> matrix_dtype)
+      : checkpoint_(checkpoint), model_(model), matrix_dtype_(matrix_dtype) {}
 
   // `view` must stay where it is until the placements are filled.
   void match(const WeightRow& row, ConstView* view) {
     if (row.sources.empty()) return;
     for (const WeightSource& source : row.sources) {
-      if (const CheckpointTensor* tensor = checkpoint_.find(source.tensor)) {
+      if (const CheckpointTensor* tensor = find(source.tensor)) {
         used_.insert(tensor);
         if (fits(source, *tensor)) place(row, source, *tensor, view);
         return;
@@ -77,12 +77,20 @@ class Matching {
   }
 
   // After every row: the tensors that no row took.
-  void find_unexpected(const ModelSpec& model) {
+  void find_unexpected() {
+    const auto ours = [&](const std::string& name) {
+      for (const auto& [theirs, own] : model_.renamed_prefixes) {
+        if (name.starts_with(theirs)) return own + name.substr(theirs.size());
+      }
+      return name;
+    };
     const auto is_ignored = [&](const std::string& name) {
-      return (model.tied_head && name == "lm_head.weight") ||
-             std::any_of(model.ignored_prefixes.begin(), model.ignored_prefixes.end(),
-                         [&](const std::string& prefix) { return name.starts_with(prefix); }) ||
-             std::any_of(model.ignored_suffixes.begin(), model.ignored_suffixes.end(),
+      return (model_.tied_head && ours(name) == "lm_head.weight") ||
+             std::any_of(model_.ignored_prefixes.begin(), model_.ignored_prefixes.end(),
+                         [&](const std::string& prefix) {
+                           return name.starts_with(prefix) || ours(name).starts_with(prefix);
+                         }) ||
+             std::any_of(model_.ignored_suffixes.begin(), model_.ignored_suffixes.end(),
                          [&](const std::string& suffix) { return name.ends_with(suffix); });
     };
     for (const CheckpointTensor& tensor : checkpoint_.tensors()) {
@@ -98,6 +106,16 @@ class Matching {
   int64_t mapped_bytes() const { return mapped_bytes_; }
 
  private:
+  // By our name, or by what the checkpoint calls it.
+  const CheckpointTensor* find(const std::string& name) const {
+    if (const CheckpointTensor* tensor = checkpoint_.find(name)) return tensor;
+    for (const auto& [theirs, ours] : model_.renamed_prefixes) {
+      if (!name.starts_with(ours)) continue;
+      if (const auto* tensor = checkpoint_.find(theirs + name.substr(ours.size()))) return tensor;
+    }
+    return nullptr;
+  }
+
   // A stacked tensor is asked for by many rows; its fault is told once.
   bool fits(const WeightSource& source, const CheckpointTensor& tensor) {
     const TensorEntry& entry = *tensor.entry;
@@ -151,6 +169,7 @@ class Matching {
   }
 
   const Checkpoint& checkpoint_;
+  const ModelSpec& model_;
   const std::optional<DType> matrix_dtype_;
   Differences differences_;
   std::vector<Placement> placements_;
@@ -252,10 +271,10 @@ Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& m
   }
   LoadedWeights loaded;
   TRY(loaded.checkpoint, Checkpoint::open(folder));
-  Matching matching(loaded.checkpoint, options.matrix_dtype);
+  Matching matching(loaded.checkpoint, model, options.matrix_dtype);
   zip_weights(rows, &loaded.views,
               [&](const WeightRow& row, ConstView& view) { matching.match(row, &view); });
-  matching.find_unexpected(model);
+  matching.find_unexpected();
   if (!matching.differences().none()) return matching.differences().report(folder);
   loaded.owned_bytes = matching.owned_bytes();
   loaded.mapped_bytes = matching.mapped_bytes();

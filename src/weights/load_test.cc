@@ -149,6 +149,29 @@ TEST(Load, RunsAreGatheredAndNormsCompleted) {
   }
 }
 
+TEST(Load, LongerNamesOfANestedModelAreFound) {
+  ModelSpec model = dense_spec();
+  const auto rows = weight_rows(model);
+  model.renamed_prefixes = {{"model.language_model.", "model."}, {"language_model.", ""}};
+  model.ignored_prefixes = {"visual.", "model.layers.2."};
+  for (const bool inner : {false, true}) {
+    TensorMap tensors;
+    for (auto& [name, tensor] : tensors_of(rows, false, "BF16")) {
+      const std::string longer = inner && name.starts_with("model.")
+                                     ? "model.language_model." + name.substr(6)
+                                     : (inner ? name : "language_model." + name);
+      tensors[longer] = tensor;
+    }
+    tensors["visual.patch"] = tensor_of("F32", {1}, {0});
+    tensors["language_model.model.layers.2.enorm"] = tensor_of("F32", {1}, {0});
+    const Folder folder;
+    folder.write("model.safetensors", file_of(tensors));
+    const auto loaded = load_weights(folder.path(), model, rows, {});
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ(values_of(rows, *loaded), expected_values(rows));
+  }
+}
+
 TEST(Load, MisalignedTensorsAreCopied) {
   const ModelSpec model = dense_spec();
   const auto rows = weight_rows(model);

@@ -50,6 +50,7 @@ struct AttnShape {
   int32_t v_dim = 0;
   int32_t window = 0;  // keys a query sees, itself included; 0: all
   bool causal = true;
+  bool operator==(const AttnShape&) const = default;
 };
 
 // A block: the rows of consecutive tokens of one sequence that share a KV head, at most

@@ -27,6 +27,7 @@ struct LatentShape {
   int32_t heads = 1;
   int32_t latent = 0;
   int32_t rope = 0;
+  bool operator==(const LatentShape&) const = default;
 };
 
 // REQUIRES latent >= 1 and q_len <= kv_len. More than kMaxQueriesPerKvHead heads are divided evenly

@@ -1,12 +1,19 @@
 #include "spec/families/families.h"
 
 #include <algorithm>
+#include <array>
 
 namespace ashlar {
 namespace {
 
 // Keys that a nested text model takes from the document around it when it lacks them.
 constexpr const char* kTextKey = "text_config";
+
+// The tensors of what stands beside a text model in one checkpoint.
+constexpr std::array kOtherModels = {"model.visual.", "visual.",
+                                     "vision_tower.", "audio_tower.",
+                                     "mm_projector.", "multi_modal_projector.",
+                                     "model.vision_", "model.multi_modal_projector."};
 
 // transformers' class defaults, which published configs of this family leave out.
 constexpr const char* kGemma3Defaults = R"({"vocab_size": 262208, "num_attention_heads": 8,
@@ -23,11 +30,11 @@ constexpr Family kFamilies[] = {
     {"qwen3", read_qwen3},
     {"mimo_v2_flash", read_mimo_v2},
     {"mimo_v2", read_mimo_v2},
-    {"deepseek_v2", read_deepseek, Runs::no},
-    {"deepseek_v3", read_deepseek, Runs::no},
+    {"deepseek_v2", read_deepseek, Runs::yes, R"({"topk_method": "greedy"})"},
+    {"deepseek_v3", read_deepseek},
     {"deepseek_v32", read_deepseek, Runs::no},
-    {"kimi_k2", read_deepseek, Runs::no},
-    {"kimi_k25", read_deepseek, Runs::no},
+    {"kimi_k2", read_deepseek},
+    {"kimi_k25", read_deepseek},
     {"kimi_linear", read_kimi_linear, Runs::no},
     {"qwen3_next", read_qwen3_next, Runs::no},
     {"qwen3_5", read_qwen3_next, Runs::no},
@@ -101,8 +108,10 @@ Result<ModelSpec> read_cache_spec(const Json& json) {
                                      listed(Runs::yes), listed(Runs::no)));
   }
   TRY(ModelSpec model, read_as(*family, std::move(whole), path));
-  if (nested && model.plan_only.empty()) {
-    model.plan_only = fmt::format("{}: models inside another can be planned, not run yet", path);
+  if (nested) {
+    model.renamed_prefixes = {{"model.language_model.", "model."}, {"language_model.", ""}};
+    model.ignored_prefixes.insert(model.ignored_prefixes.end(), kOtherModels.begin(),
+                                  kOtherModels.end());
   }
   return model;
 }
