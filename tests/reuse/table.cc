@@ -33,8 +33,8 @@ bfloat16, pages of 16 tokens.
   `tests/reuse/pool_cache.h` has them; 77 of its own recorded sessions, those that use nothing else,
   give the same hits, block tables and free queues. In brackets: the tokens of which its hits are
   multiples. *pack 4*: four attention layers to a page, which it offers where there are states.
-  Its hits inside a block (`--prefix-match-unit`) and its retention interval are off, as they are
-  unless asked for.
+  Its hits inside a block (`--prefix-match-unit`) and its retention interval are off, as they were
+  by default in the version that was recorded (July 2026).
 
 | geometry | memory | ideal | this cache | of the ideal | of full's | reference | reference, pack 4 |
 |---|---:|---:|---:|---:|---:|---:|---:|
