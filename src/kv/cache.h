@@ -100,6 +100,10 @@ class Cache {
   int64_t unused_bytes() const;
   const CacheStats& stats() const { return stats_; }
   const PrefixIndex& index() const { return index_; }
+  // The pages of the node's snapshot, group by group, layer by layer. REQUIRES that it has one.
+  std::span<const uint32_t> snapshot_pages(NodeId node) const {
+    return snapshots_[index_.entry(node, index_.snapshots()).page];
+  }
 
   // Tests only. Fills freed pages with NaN bytes, so that a kernel that reads what it must not
   // gives NaN. Refuses the n-th demand for pages from now, as if none were left.
