@@ -45,6 +45,21 @@ CacheGroup token_group(const ReplayGroup& from, int64_t block_bytes) {
   return group;
 }
 
+// The cache's own rule, a state as often as it weighs no more than the tokens between, without the
+// floor of real models: here a state weighs a few tokens only.
+int32_t state_interval(const std::vector<CacheGroup>& groups) {
+  int64_t state = 0, token = 0;
+  for (const CacheGroup& group : groups) {
+    if (group.has_tokens()) {
+      token += group.token_bytes();
+    } else {
+      state += group.n_layers() * group.page_bytes();
+    }
+  }
+  if (state == 0 || token == 0) return 0;
+  return static_cast<int32_t>(round_up(ceil_div(state, token), groups[0].page_tokens));
+}
+
 }  // namespace
 
 int64_t replay_block_bytes(const ReplaySession& session) {
@@ -85,7 +100,8 @@ Result<Replay> Replay::create(const ReplaySession& session) {
     return invalid("a pool of {} blocks: 1 to {}", session.n_blocks, kMaxBlocks);
   }
   const int64_t block_bytes = replay_block_bytes(session);
-  TRY(Cache cache, Cache::create(std::move(groups), session.n_blocks * block_bytes));
+  const CacheOptions options = {.snapshot_interval = state_interval(groups)};
+  TRY(Cache cache, Cache::create(std::move(groups), session.n_blocks * block_bytes, options));
   CHECK(cache.arena().layout().slab_bytes == block_bytes, "a slab is not one block");
   return Replay(std::move(cache), session);
 }
@@ -173,7 +189,7 @@ Status Replay::compute(Request* request, const ReplayOp& op) {
   const int32_t end = std::min(request->reference_computed, n_known);
   const int32_t reserved =
       std::min<int64_t>(int64_t{request->reference_computed} + op.lookahead, max_tokens_);
-  if (!request->matched) {  // it was refused before, as if preempted
+  if (!request->matched) {  // refused before, as if preempted; or it never looked up
     cache_.match(&request->tables,
                  {.tokens = request->tokens, .salt = request->salt, .adapter = {}, .marks = {}});
     request->matched = true;
