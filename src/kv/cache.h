@@ -100,6 +100,10 @@ class Cache {
   int64_t unused_bytes() const;
   const CacheStats& stats() const { return stats_; }
   const PrefixIndex& index() const { return index_; }
+  // The pages of the node's snapshot, group by group, layer by layer. REQUIRES that it has one.
+  std::span<const uint32_t> snapshot_pages(NodeId node) const {
+    return snapshots_[index_.entry(node, index_.snapshots()).page];
+  }
 
   // Tests only. Fills freed pages with NaN bytes, so that a kernel that reads what it must not
   // gives NaN. Refuses the n-th demand for pages from now, as if none were left.
@@ -144,12 +148,14 @@ class Cache {
   // match.cc
   struct Found;
   Found look_up(Tables* tables, const Prompt& prompt);
+  void skip_unread(Tables* tables, const Prompt& prompt, Found* found);
   void take_prefix(Tables* tables, int32_t boundary);
   void plan_stops(Tables* tables, const Prompt& prompt, const Found& found);
   void count_misses(const Prompt& prompt, const Found& found);
 
   // commit.cc
   void publish(Tables* tables, int32_t end, std::span<const int32_t> tokens);
+  NodeId append_node(Tables* tables, std::span<const int32_t> block);
   void give_block(Tables* tables, size_t column, int32_t block, NodeId node);
   void leave_behind(Tables* tables, int32_t end);
   Worth worth_behind(const Tables& tables, size_t group, int32_t block) const;

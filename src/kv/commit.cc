@@ -29,21 +29,28 @@ void Cache::publish(Tables* tables, int32_t end, std::span<const int32_t> tokens
   for (auto block = static_cast<int32_t>(tables->nodes.size()); (block + 1) * page_tokens_ <= end;
        ++block) {
     const NodeId parent = tables->nodes.empty() ? kNoNode : tables->nodes.back();
-    const auto ids = tokens.subspan(static_cast<size_t>(block * page_tokens_),
-                                    static_cast<size_t>(page_tokens_));
-    const Digest key =
-        index_.next_key(parent == kNoNode ? tables->root : index_.node(parent).key, ids);
-    NodeId node = index_.find(key);
-    if (node == kNoNode) {
-      Digest plain;
-      if (parent == kNoNode) plain = index_.next_key(index_.root({}, {}), ids);
-      node = index_.insert(key, parent, parent == kNoNode ? &plain : nullptr);
-    }
+    const NodeId node =
+        append_node(tables, tokens.subspan(static_cast<size_t>(block * page_tokens_),
+                                           static_cast<size_t>(page_tokens_)));
     index_.hold(node);
     if (parent != kNoNode) index_.let_go(parent);
-    tables->nodes.push_back(node);
     for (size_t c = 0; c < token_groups_.size(); ++c) give_block(tables, c, block, node);
   }
+}
+
+// The node of the next block, found or new. Nobody holds it yet.
+NodeId Cache::append_node(Tables* tables, std::span<const int32_t> block) {
+  const NodeId parent = tables->nodes.empty() ? kNoNode : tables->nodes.back();
+  const Digest key =
+      index_.next_key(parent == kNoNode ? tables->root : index_.node(parent).key, block);
+  NodeId node = index_.find(key);
+  if (node == kNoNode) {
+    Digest plain;
+    if (parent == kNoNode) plain = index_.next_key(index_.root({}, {}), block);
+    node = index_.insert(key, parent, parent == kNoNode ? &plain : nullptr);
+  }
+  tables->nodes.push_back(node);
+  return node;
 }
 
 // The first writer's page stays; a later one's table takes it and its own page goes.
@@ -64,18 +71,21 @@ void Cache::give_block(Tables* tables, size_t column, int32_t block, NodeId node
   hold(node, column);
 }
 
-// Pages behind the window leave the table, and stay cached until room is needed.
+// Pages behind the window leave the table, and stay cached until room is needed. The last one is
+// listed first, to be lost first: the further into a text, the fewer prompts share it.
 void Cache::leave_behind(Tables* tables, int32_t end) {
   for (size_t c = 0; c < token_groups_.size(); ++c) {
     const size_t g = token_groups_[c];
     if (kind_row(groups_[g].kind).needs_all) continue;
     const int32_t from = first_needed(groups_[g], std::max(0, end - options_.slack_tokens));
-    const int32_t keep_from = from / page_tokens_;
-    for (int32_t& first = tables->first_page[g]; first < keep_from; ++first) {
-      const auto block = static_cast<size_t>(first);
-      drop_block(tables, c, block, worth_behind(*tables, g, first));
-      tables->pages[g][block] = kNoPage;
+    int32_t& first = tables->first_page[g];
+    const int32_t keep_from = std::max(first, from / page_tokens_);
+    for (int32_t block = keep_from; block > first; --block) {
+      const auto at = static_cast<size_t>(block - 1);
+      drop_block(tables, c, at, worth_behind(*tables, g, block - 1));
+      tables->pages[g][at] = kNoPage;
     }
+    first = keep_from;
   }
 }
 

@@ -26,7 +26,8 @@ int32_t Cache::match(Tables* tables, const Prompt& prompt) {
   CHECK(tables->pages.empty(), "match with tables that are in use");
   enrol(tables);
   tables->root = index_.root(prompt.salt, prompt.adapter);
-  const Found found = look_up(tables, prompt);
+  Found found = look_up(tables, prompt);
+  skip_unread(tables, prompt, &found);
   take_prefix(tables, found.boundary);
   plan_stops(tables, prompt, found);
   count_misses(prompt, found);
@@ -73,6 +74,28 @@ Cache::Found Cache::look_up(Tables* tables, const Prompt& prompt) {
       found.attention = found.boundary = n - 1;
   }
   return found;
+}
+
+// Where nothing before a boundary is read, as at a chunk's begin when every group is of chunks, a
+// prompt that nobody has seen resumes there too. The blocks skipped become nodes without pages.
+void Cache::skip_unread(Tables* tables, const Prompt& prompt, Found* found) {
+  const auto n = static_cast<int32_t>(prompt.tokens.size());
+  const auto is_read = [&](int32_t boundary) {
+    return !state_groups_.empty() ||
+           std::any_of(groups_.begin(), groups_.end(), [&](const CacheGroup& group) {
+             return kind_row(group.kind).needs_all || first_needed(group, boundary) < boundary;
+           });
+  };
+  int32_t boundary = (n - 1) / page_tokens_ * page_tokens_;
+  while (boundary > found->boundary && is_read(boundary)) boundary -= page_tokens_;
+  if (boundary <= found->boundary) return;
+  found->boundary = boundary;
+  found->attention = std::max(found->attention, boundary);
+  for (auto at = static_cast<int32_t>(tables->nodes.size()) * page_tokens_; at < boundary;
+       at += page_tokens_) {
+    append_node(tables,
+                prompt.tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(page_tokens_)));
+  }
 }
 
 // Holds what a resume at the boundary reads.

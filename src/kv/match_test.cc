@@ -180,5 +180,26 @@ TEST(Match, WhatWasEvictedIsToldFromWhatWasNeverSeen) {
   EXPECT_EQ(cache.stats().miss_requests[static_cast<size_t>(Miss::evicted)], 1);
 }
 
+// Where no layer looks back, a prompt resumes though nobody has computed what is before; what it
+// then computes is shared like any other text.
+TEST(Match, WhatIsNeverReadNeedNotBeComputed) {
+  for (const int32_t page : {1, 4, 16}) {
+    for (const sim::Mix& mix : sim::skipping_mixes(page)) {
+      Cache cache = cache_of(mix, kPlenty);
+      const int32_t grain = static_cast<int32_t>(std::lcm(mix.groups.back().chunk, page));
+      for (const int32_t n : {1, grain - 1, grain, grain + 1, 3 * grain + 5}) {
+        TestSequence s;
+        EXPECT_EQ(begin(&cache, &s, text_of(n, n)), (n - 1) / grain * grain) << mix.name;
+        EXPECT_TRUE(compute(&cache, &s));
+        const Tables* const all[] = {&s.tables};
+        cache.audit(all);
+        cache.release(&s.tables);
+        EXPECT_GE(peek(&cache, text_of(n, n)), (n - 1) / page * page) << mix.name << " " << n;
+      }
+      cache.audit({});
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ashlar

@@ -20,6 +20,10 @@ struct Mix {
 // Every mix, at this page length; memory for a few sequences of some hundred tokens.
 std::vector<Mix> mixes(int32_t page_tokens);
 
+// Those of layers that do not look back over some boundaries, so that a prompt nobody has seen is
+// found up to there.
+std::vector<Mix> skipping_mixes(int32_t page_tokens);
+
 // The mix of this name ("full+window/16": pages of 16 tokens), or null groups.
 Mix mix_named(const std::string& name);
 

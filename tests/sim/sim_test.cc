@@ -24,7 +24,10 @@ int64_t setting(const char* name, int64_t otherwise) {
 
 Trace random_trace(uint32_t seed, int64_t n_ops) {
   constexpr int32_t kPageTokens[] = {16, 4, 1, 16, 32};
-  const std::vector<Mix> all = mixes(kPageTokens[(seed / mixes(1).size()) % 5]);
+  const size_t n_mixes = mixes(1).size() + skipping_mixes(1).size();
+  const int32_t page_tokens = kPageTokens[(seed / n_mixes) % 5];
+  std::vector<Mix> all = mixes(page_tokens);
+  for (Mix& mix : skipping_mixes(page_tokens)) all.push_back(std::move(mix));
   Trace trace{.mix = all[seed % all.size()].name};
   std::mt19937 random(seed);
   for (int64_t i = 0; i < n_ops; ++i) trace.ops.push_back(random_op(random));
