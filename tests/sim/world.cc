@@ -14,7 +14,7 @@ constexpr int32_t kStepTokens = 48;
 
 }  // namespace
 
-World::World(const Mix& mix) : cache_(*Cache::create(mix.groups, mix.memory_bytes, mix.options)) {
+World::World(const Mix& mix) : cache_(*Cache::create(*mix.layout(), mix.options)) {
   cache_.poison_freed_pages(true);
   for (const CacheGroup& group : mix.groups) has_states_ |= group.kind == LayerKind::state;
   // System prompts that everybody may begin with.
