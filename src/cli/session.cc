@@ -104,8 +104,7 @@ Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec
         flags.pack);
   }
   TRY(std::vector<CacheGroup> groups, cache_groups(spec, format));
-  TRY(ArenaLayout arena, arena_layout(groups, memory));
-  return CacheLayout{std::move(groups), std::move(arena)};
+  return arena_cache_layout(std::move(groups), memory);
 }
 
 std::vector<LayerCache> layer_caches(const Cache& cache, size_t n_layers) {
@@ -227,7 +226,7 @@ Json describe_cache(const Engine& engine) {
                       {"memory_bytes", layout.arena_bytes()},
                       {equal_blocks ? "block_bytes" : "slab_bytes", layout.slab_bytes},
                       {equal_blocks ? "blocks" : "slabs", layout.n_slabs},
-                      {"reuse_tokens", cache.block_tokens()},
+                      {"grain_tokens", cache.block_tokens()},
                       {"groups", std::move(groups)}};
 }
 

@@ -64,8 +64,8 @@ Result<int32_t> common_block(std::span<const CacheGroup> groups) {
 
 Result<Cache> Cache::create(std::vector<CacheGroup> groups, int64_t memory_bytes,
                             const CacheOptions& options) {
-  TRY(ArenaLayout layout, arena_layout(groups, memory_bytes));
-  return create({std::move(groups), std::move(layout)}, options);
+  TRY(CacheLayout layout, arena_cache_layout(std::move(groups), memory_bytes));
+  return create(std::move(layout), options);
 }
 
 Result<Cache> Cache::create(CacheLayout layout, const CacheOptions& options) {

@@ -56,8 +56,7 @@ Result<CacheLayout> arena_for(const PublishedMix& mix, int32_t n_tokens) {
   const auto pages = sequence_pages(mix.groups, n_tokens, mix.shape());
   int64_t bytes = 0;
   for (size_t g = 0; g < pages.size(); ++g) bytes += pages[g] * mix.groups[g].page_bytes();
-  TRY(ArenaLayout arena, arena_layout(mix.groups, 5 * bytes));
-  return CacheLayout{mix.groups, std::move(arena)};
+  return arena_cache_layout(mix.groups, 5 * bytes);
 }
 
 UniformPlanOptions uniform_of(const PublishedMix& mix, int64_t memory_bytes, int32_t pack) {
@@ -111,6 +110,25 @@ TEST(Fill, AnArenaHoldsWhatThePlanSays) {
   }
 }
 
+// Layers lie one after another in a page, and inside it; a page lies inside its block.
+void expect_apart(const Cache& cache) {
+  const ArenaLayout& layout = cache.arena().layout();
+  for (size_t g = 0; g < cache.groups().size(); ++g) {
+    const CacheGroup& group = cache.groups()[g];
+    const GroupLayout& place = layout.groups[g];
+    EXPECT_GE(layout.slab_remainder(g), 0);
+    EXPECT_GE(place.page_bytes, place.page_data_bytes);
+    int64_t end = 0;
+    for (int64_t i = 0; group.has_tokens() && i < group.n_layers(); ++i) {
+      const PagedView view = cache.view(g, i);
+      EXPECT_GE(view.k_offset_bytes, end);
+      EXPECT_EQ(view.v_offset_bytes, view.k_offset_bytes + group.k_bytes());
+      end = view.k_offset_bytes + group.layer_bytes();
+    }
+    EXPECT_LE(end, place.page_bytes);
+  }
+}
+
 TEST(Fill, AUniformPoolHoldsWhatThePlanSays) {
   int n_run = 0;
   for (const PublishedMix& mix : published_mixes()) {
@@ -134,6 +152,7 @@ TEST(Fill, AUniformPoolHoldsWhatThePlanSays) {
       auto cache = Cache::create(*std::move(layout), options_of(mix.shape()));
       ASSERT_TRUE(cache) << cache.error().text;
       EXPECT_EQ(cache->block_tokens(), block);
+      expect_apart(*cache);
       std::deque<Tables> sequences;
       fill(&*cache, n_tokens, mix.shape(), &sequences);
       EXPECT_GT(sequences.size(), 1u);
@@ -173,10 +192,30 @@ TEST(Fill, UniformPaddingIsVisible) {
   for (size_t g = 0; g < layout->groups.size(); ++g) {
     const GroupLayout& place = layout->arena.groups[g];
     padding += place.page_bytes - place.page_data_bytes;
-    ASSERT_EQ(std::ssize(place.layer_offsets), layout->groups[g].n_layers());
-    EXPECT_LE(place.layer_offsets.back() + layout->groups[g].layer_bytes(), place.page_bytes);
   }
   EXPECT_GT(padding, 0);
+}
+
+// Latents and their index share one group of the reference, in rows of two shapes.
+TEST(Fill, WhatTheUniformPoolCannotRunIsRefused) {
+  const PublishedMix mix("deepseek-v3.2.json");
+  const auto layout = uniform_cache_layout(mix.models(), uniform_of(mix, int64_t{60} << 30, 1));
+  ASSERT_FALSE(layout);
+  EXPECT_EQ(layout.error().code, Code::unsupported);
+  EXPECT_NE(layout.error().text.find("--layout arena"), std::string::npos) << layout.error().text;
+  const PublishedMix plain("mimo-v2-flash.json");
+  const auto small = uniform_cache_layout(plain.models(), uniform_of(plain, 1 << 20, 1));
+  ASSERT_FALSE(small);
+  EXPECT_EQ(small.error().code, Code::exhausted);
+}
+
+TEST(Fill, PageLengthsWithoutACommonBlockAreRefused) {
+  std::vector<CacheGroup> groups(3, {.layers = {0}, .kv_heads = 1, .k_dim = 8, .v_dim = 8});
+  groups[1].page_tokens = 1009;
+  groups[2].page_tokens = 1013;
+  const auto cache = Cache::create(groups, 1 << 24);
+  ASSERT_FALSE(cache);
+  EXPECT_EQ(cache.error().code, Code::unsupported);
 }
 
 }  // namespace

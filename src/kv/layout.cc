@@ -96,4 +96,9 @@ Result<ArenaLayout> arena_layout(std::span<const CacheGroup> groups, int64_t mem
   return layout;
 }
 
+Result<CacheLayout> arena_cache_layout(std::vector<CacheGroup> groups, int64_t memory_bytes) {
+  TRY(ArenaLayout arena, arena_layout(groups, memory_bytes));
+  return CacheLayout{std::move(groups), std::move(arena)};
+}
+
 }  // namespace ashlar

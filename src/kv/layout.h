@@ -49,5 +49,6 @@ struct CacheLayout {
 // exhausted when not even one slab fits in `memory_bytes`; unsupported above 1 TiB (32-bit
 // granules).
 Result<ArenaLayout> arena_layout(std::span<const CacheGroup> groups, int64_t memory_bytes);
+Result<CacheLayout> arena_cache_layout(std::vector<CacheGroup> groups, int64_t memory_bytes);
 
 }  // namespace ashlar

@@ -20,21 +20,13 @@ int64_t largest(int64_t limit, const Fits& fits) {
 
 }  // namespace
 
-int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages) {
-  CHECK(pages.size() == layout.groups.size());
-  int64_t slabs = 0;
-  for (size_t g = 0; g < pages.size(); ++g) {
-    slabs += ceil_div(pages[g], layout.groups[g].pages_per_slab);
-  }
-  return slabs;
-}
-
 int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages,
                      std::span<const int64_t> more) {
-  CHECK(pages.size() == layout.groups.size() && more.size() == pages.size());
+  CHECK(pages.size() == layout.groups.size() && (more.empty() || more.size() == pages.size()));
   int64_t slabs = 0;
   for (size_t g = 0; g < pages.size(); ++g) {
-    slabs += ceil_div(pages[g] + more[g], layout.groups[g].pages_per_slab);
+    const int64_t n = pages[g] + (more.empty() ? 0 : more[g]);
+    slabs += ceil_div(n, layout.groups[g].pages_per_slab);
   }
   return slabs;
 }

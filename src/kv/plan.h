@@ -12,12 +12,10 @@
 
 namespace ashlar {
 
-// Slabs that so many pages of each group lease when none is leased yet and no slab of a group has
-// room for another page of it before the next is leased.
-int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages);
-// The same of pages[g] + more[g].
+// Slabs that pages[g] (and more[g], unless it is empty) pages of each group lease when none is
+// leased yet and no slab of a group has room for another page of it before the next is leased.
 int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages,
-                     std::span<const int64_t> more);
+                     std::span<const int64_t> more = {});
 
 // The most pages of each group that a sequence holds at any moment.
 std::vector<int64_t> sequence_pages(std::span<const CacheGroup> groups, int32_t n_tokens,

@@ -60,7 +60,7 @@ Status add_group(const UniformGroup& uniform, const Rows& rows, CacheLayout* lay
       const CacheGroup& row = row_of(rows, name);
       if (uniform.mixed() || !same_shape(row, group)) {
         return unsupported(
-            "layers {} and {}: rows of different shapes in one group cannot run in "
+            "{} and {}: rows of different shapes in one group cannot run in "
             "this layout; use --layout arena",
             uniform.packs[0][0], name);
       }

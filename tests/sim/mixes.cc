@@ -99,10 +99,7 @@ std::vector<Mix> sized(std::vector<Mix> mixes, int32_t page_tokens) {
 
 // A slab per block: as large as the largest page, or as a state of all layers of a group.
 Result<CacheLayout> Mix::layout() const {
-  if (!equal_blocks) {
-    TRY(ArenaLayout arena, arena_layout(groups, memory_bytes));
-    return CacheLayout{groups, std::move(arena)};
-  }
+  if (!equal_blocks) return arena_cache_layout(groups, memory_bytes);
   CacheLayout pool{.groups = groups};
   for (const CacheGroup& group : groups) {
     GroupLayout place{.page_bytes = group.page_bytes(),
