@@ -72,6 +72,37 @@ TEST(Cli, AnswersAndAccounts) {
   EXPECT_NE(ran.out.find("window"), std::string::npos) << ran.out;
 }
 
+TEST(Cli, EitherLayoutAnswers) {
+  const std::string common = "run " + kZoo + " --json --max-tokens 12 -p " + kProblem;
+  const Json arena = json_of(ashlar(common));
+  const Json uniform = json_of(ashlar(common + " --layout uniform --attn-pack-size 3"));
+  EXPECT_EQ(arena.find("tokens")->dump(), uniform.find("tokens")->dump());
+  EXPECT_EQ(arena.find("cache")->find("layout")->as_string(), "arena");
+  const Json& cache = *uniform.find("cache");
+  EXPECT_EQ(cache.find("layout")->as_string(), "uniform");
+  EXPECT_GT(cache.find("block_bytes")->as_int(), 0);
+  int64_t padding = 0;  // packs of three with two layers in them
+  for (const Json& group : cache.find("groups")->as_array()) {
+    padding += group.find("padding_bytes")->as_int();
+    EXPECT_EQ(group.find("page_bytes")->as_int() + group.find("slab_remainder_bytes")->as_int(),
+              cache.find("block_bytes")->as_int());
+  }
+  EXPECT_GT(padding, 0);
+  const Ran table = ashlar("run " + kZoo + " --layout uniform --max-tokens 2 -p " + kProblem);
+  EXPECT_NE(table.out.find("uniform layout, pages of 32, 16 tokens"), std::string::npos)
+      << table.out;
+}
+
+TEST(Cli, APackIsTheUniformLayouts) {
+  const Ran ran = ashlar("run " + kZoo + " --attn-pack-size 2 -p " + kProblem);
+  EXPECT_NE(ran.code, 0);
+  EXPECT_NE(ran.out.find("--attn-pack-size 2"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("add --layout uniform"), std::string::npos) << ran.out;
+  const Ran small = ashlar("run " + kZoo + " --layout uniform --memory 4KiB -p " + kProblem);
+  EXPECT_NE(small.code, 0);
+  EXPECT_NE(small.out.find("--layout uniform: "), std::string::npos) << small.out;
+}
+
 TEST(Cli, JsonHasWhatItPromises) {
   const Json json = json_of(ashlar("run " + kZoo + " --json -p " + kProblem));
   EXPECT_NE(json.find("text")->as_string().find("#### 50"), std::string::npos);

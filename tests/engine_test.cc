@@ -2,7 +2,10 @@
 
 #include "checkpoint.h"
 
+#include <set>
 #include <thread>
+
+#include "kv/plan.h"
 
 namespace ashlar {
 namespace {
@@ -123,6 +126,70 @@ TEST(Engine, EndsWithRequestsInFlight) {
   std::optional<Finish> finish;
   for (const Event& event : events.take_all()) finish = event.finish ? event.finish : finish;
   EXPECT_TRUE(finish == Finish::cancelled || finish == Finish::length);
+}
+
+// Flags with memory for four sequences of n_tokens: as the closed form says, not as the engine
+// does.
+ModelFlags with_room_for_four(ModelFlags flags, int32_t n_tokens, const StepShape& shape) {
+  for (int64_t kib = 64; kib < 16384; kib += 32) {
+    flags.memory = fmt::format("{}KiB", kib);
+    auto session = open_session(flags, best_isa());
+    if (!session) continue;
+    const Cache& cache = session->engine->cache();
+    if (sequences_that_fit(cache.groups(), cache.arena().layout(), n_tokens, shape) == 4)
+      return flags;
+  }
+  ADD_FAILURE() << "no memory holds four";
+  return flags;
+}
+
+// Planned equals allocated: requests are added, one a step, until the engine admits no more. Then
+// as many run as the plan says, and what they hold is its closed form, group by group.
+TEST(Engine, FilledToRefusalHoldsWhatThePlanSays) {
+  struct Case {
+    const char* layout;
+    int32_t pack;
+    int32_t block_size;
+  };
+  for (const Case& test : {Case{"arena", 1, 8}, Case{"arena", 1, 16}, Case{"arena", 1, 64},
+                           Case{"uniform", 1, 8}, Case{"uniform", 1, 16}, Case{"uniform", 3, 32}}) {
+    SCOPED_TRACE(testing::Message() << test.layout << " " << test.pack << " " << test.block_size);
+    ModelFlags flags{.model = source_path("zoo/mimo-tiny"),
+                     .layout = test.layout,
+                     .block_size = test.block_size,
+                     .pack = test.pack,
+                     .threads = 1};
+    // The first tokens of a page: windows straddle the most, and a few more need no other page.
+    const int32_t n_tokens = 128 + 1;
+    const StepShape shape{.step_tokens = flags.max_step_tokens};
+    flags = with_room_for_four(flags, n_tokens, shape);
+    Queue<Event> events;
+    Session session = open_checkpoint(flags);
+    Engine& engine = *session.engine;
+    for (int32_t id = 0; id < 5; ++id) {
+      std::vector<int32_t> prompt(static_cast<size_t>(n_tokens), 20 + id);
+      engine.submit({.id = RequestId{static_cast<uint64_t>(id)},
+                     .tokens = std::move(prompt),
+                     .max_tokens = 20,
+                     .sink = &events});
+      engine.step();
+      engine.audit();
+    }
+    std::set<RequestId> running;
+    for (const Event& event : events.take_all()) {
+      EXPECT_FALSE(event.finish.has_value());
+      running.insert(event.id);
+    }
+    const Cache& cache = engine.cache();
+    const ArenaLayout& layout = cache.arena().layout();
+    const PlanPoint point = plan_point(cache.groups(), layout, n_tokens, shape);
+    EXPECT_EQ(std::ssize(running), point.n_sequences);
+    for (size_t g = 0; g < cache.groups().size(); ++g) {
+      EXPECT_EQ(cache.held_pages(g), point.n_sequences * point.pages[g]) << "group " << g;
+      EXPECT_EQ(cache.held_pages(g) * layout.groups[g].page_bytes,
+                point.n_sequences * point.group_bytes[g]);
+    }
+  }
 }
 
 TEST(Order, DecodesComeFirstAndNobodyOvertakes) {

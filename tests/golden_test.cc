@@ -21,13 +21,12 @@ std::vector<Golden> goldens() {
   for (const char* name : {"mimo-tiny", "deepseek-tiny"}) {
     std::string id = name;
     std::replace(id.begin(), id.end(), '-', '_');
-    list.push_back({id, std::string("zoo/") + name,
-                    fmt::format("tests/goldens/models/{}.golden.json", name)});
+    list.push_back(
+        {id, std::string("zoo/") + name, fmt::format("tests/goldens/models/{}.golden.json", name)});
   }
-  for (const char* name :
-       {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias", "llama3-rope",
-        "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub", "mimo-groups16", "mimo-wide",
-        "qwen3-gqa3", "qwen3-window"}) {
+  for (const char* name : {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias",
+                           "llama3-rope", "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub",
+                           "mimo-groups16", "mimo-wide", "qwen3-gqa3", "qwen3-window"}) {
     const std::string folder = std::string("tests/goldens/models/") + name;
     std::string id = name;
     std::replace(id.begin(), id.end(), '-', '_');

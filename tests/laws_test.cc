@@ -129,6 +129,41 @@ TEST(Laws, TwoSaltsNeverShare) {
   }
 }
 
+// Layouts the engine can run with: the flags that choose them.
+struct LayoutFlags {
+  const char* layout;
+  int32_t pack;
+  int32_t block_size;
+};
+constexpr LayoutFlags kUniform[] = {
+    {"uniform", 1, 16}, {"uniform", 3, 32}, {"uniform", 2, 1}, {"uniform", 4, 16}};
+
+ModelFlags flags(const LayoutFlags& layout) {
+  ModelFlags out = flags(64, layout.block_size);
+  out.layout = layout.layout;
+  out.pack = layout.pack;
+  return out;
+}
+
+// A pool of equal blocks, grown and padded, gives what the arena gives; from cached prefixes, and
+// over poisoned pages when others' prefixes have been evicted.
+TEST(Laws, LayoutDoesNotMatter) {
+  for (const LayoutFlags& layout : kUniform) {
+    SCOPED_TRACE(testing::Message() << "pack " << layout.pack << " of " << layout.block_size);
+    ModelFlags small = flags(layout);
+    small.memory = "4MiB";
+    Session session = open_checkpoint(small);
+    session.engine->poison_freed_pages(true);
+    for (const char* salt : {"", "", "one", "two"}) {
+      std::vector<Request> list = requests();
+      for (Request& request : list) request.salt = salt;
+      expect_same(run_all(*session.engine, std::move(list)));
+    }
+    EXPECT_GT(session.engine->cache().stats().n_evicted, 0);
+    EXPECT_GT(session.engine->cache().stats().hit_tokens, 0);
+  }
+}
+
 // Short prompts that all fit grow until they do not: the latest give their pages and are computed
 // again.
 TEST(Laws, PreemptedIsStraight) {
@@ -141,18 +176,23 @@ TEST(Laws, PreemptedIsStraight) {
     }
     return list;
   };
-  ModelFlags small = flags(64, 16);
-  Session plenty = open_checkpoint(small);
+  Session plenty = open_checkpoint(flags(64, 16));
   const std::vector<Outcome> straight = run_all(*plenty.engine, growing());
-  small.memory = "640KiB";
-  Session session = open_checkpoint(small);
-  session.engine->poison_freed_pages(true);
-  const std::vector<Outcome> preempted = run_all(*session.engine, growing());
   EXPECT_EQ(plenty.engine->stats().n_preemptions, 0);
-  EXPECT_GT(session.engine->stats().n_preemptions, 0);
-  for (size_t i = 0; i < straight.size(); ++i) {
-    EXPECT_EQ(preempted[i].error, "");
-    EXPECT_TRUE(preempted[i].same(straight[i])) << "request " << i;
+  std::vector<LayoutFlags> layouts(std::begin(kUniform), std::end(kUniform));
+  layouts.push_back({"arena", 1, 16});
+  for (const LayoutFlags& layout : layouts) {
+    SCOPED_TRACE(testing::Message() << layout.layout << " " << layout.pack);
+    ModelFlags small = flags(layout);
+    small.memory = "640KiB";
+    Session session = open_checkpoint(small);
+    session.engine->poison_freed_pages(true);
+    const std::vector<Outcome> preempted = run_all(*session.engine, growing());
+    EXPECT_GT(session.engine->stats().n_preemptions, 0);
+    for (size_t i = 0; i < straight.size(); ++i) {
+      EXPECT_EQ(preempted[i].error, "");
+      EXPECT_TRUE(preempted[i].same(straight[i])) << "request " << i;
+    }
   }
 }
 

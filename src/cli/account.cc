@@ -1,5 +1,9 @@
 #include "cli/account.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 namespace ashlar {
 namespace {
 
@@ -10,6 +14,16 @@ double decode_rate(const Timing& timing, const Usage& usage) {
 
 std::string dims(const CacheGroup& group) {
   return fmt::format("{} x ({} + {})", group.kv_heads, group.k_dim, group.v_dim);
+}
+
+// "16", or "32, 16" where groups differ.
+std::string page_lengths(std::span<const CacheGroup> groups) {
+  std::vector<int32_t> lengths;
+  for (const CacheGroup& group : groups) {
+    if (std::find(lengths.begin(), lengths.end(), group.page_tokens) == lengths.end())
+      lengths.push_back(group.page_tokens);
+  }
+  return fmt::format("{}", fmt::join(lengths, ", "));
 }
 
 }  // namespace
@@ -52,19 +66,19 @@ std::string account(const Session& session, const Usage& usage, const Timing& ti
       human_seconds(timing.load_seconds));
   const Json kernels = describe_kernels(engine);
   const auto& groups = engine.cache().groups();
-  out +=
-      fmt::format("cache {}, pages of {} tokens\n",
-                  human_bytes(static_cast<uint64_t>(engine.cache().arena().layout().arena_bytes())),
-                  groups.front().page_tokens);
+  const ArenaLayout& layout = engine.cache().arena().layout();
+  out += fmt::format("cache {}, {} layout, pages of {} tokens\n",
+                     human_bytes(static_cast<uint64_t>(layout.arena_bytes())), layout.name,
+                     page_lengths(groups));
   out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", "group", "layers",
                      "window", "heads x (K + V)", "dtype", "page", "peak used", "kernel");
   for (size_t g = 0; g < groups.size(); ++g) {
     const CacheGroup& group = groups[g];
-    const int64_t peak = engine.stats().peak_pages[g] * group.page_bytes();
+    const int64_t peak = engine.stats().peak_pages[g] * layout.groups[g].page_bytes;
     out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", name(group.kind),
                        group.n_layers(), group.window > 0 ? fmt::format("{}", group.window) : "-",
                        dims(group), name(group.dtype),
-                       human_bytes(static_cast<uint64_t>(group.page_bytes())),
+                       human_bytes(static_cast<uint64_t>(layout.groups[g].page_bytes)),
                        human_bytes(static_cast<uint64_t>(peak)),
                        kernels.as_array()[g].find("kernel")->as_string());
   }

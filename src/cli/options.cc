@@ -22,6 +22,16 @@ void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_h
                   "Tokens per cache page, for every layer kind: 1 to 1024.")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  app->add_option("--layout", flags->layout,
+                  "arena: pages of every group as they are. uniform: one pool of equal blocks, as "
+                  "vLLM lays it out: blocks grow or are padded until all are equal; what it "
+                  "refuses is refused.")
+      ->check(CLI::IsMember({"arena", "uniform"}))
+      ->capture_default_str();
+  app->add_option("--attn-pack-size", flags->pack,
+                  "Attention layers per page, with --layout uniform.")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   app->add_option("--memory", flags->memory,
                   "Bytes of the cache, as 4096, 512MiB or 60GiB. Default: half of the free memory, "
                   "at most 4 GiB; "

@@ -15,7 +15,9 @@ struct ModelFlags {
   std::string kv_cache_dtype = "auto";
   std::string load_format = "auto";
   std::string memory;  // bytes of the cache arena; empty: see session.cc
+  std::string layout = "arena";
   int32_t block_size = 16;
+  int32_t pack = 1;  // attention layers per page; of the uniform layout alone
   int32_t max_step_tokens = 512;
   int32_t max_running = 128;
   int32_t threads = 0;  // 0: every processor this process may use

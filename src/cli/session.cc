@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "cli/progress.h"
+#include "kv/uniform_cache.h"
 #include "spec/groups.h"
 
 namespace ashlar {
@@ -84,6 +85,28 @@ Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spe
                        .progress = [&](int64_t done, int64_t total) { bar.update(done, total); }});
 }
 
+Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec, DType dtype,
+                                  int64_t memory) {
+  const CacheFormat format{.dtype = dtype, .page_tokens = flags.block_size};
+  if (flags.layout == "uniform") {
+    const PlannedModel model{&spec, format};
+    auto layout = uniform_cache_layout({&model, 1}, {.memory_bytes = memory,
+                                                     .block_tokens = flags.block_size,
+                                                     .step_tokens = flags.max_step_tokens,
+                                                     .pack = flags.pack});
+    if (!layout) return Error{layout.error().code, "--layout uniform: " + layout.error().text};
+    return layout;
+  }
+  if (flags.pack != 1) {
+    return invalid(
+        "--attn-pack-size {}: only pages of the uniform layout are made of so many "
+        "layers; add --layout uniform",
+        flags.pack);
+  }
+  TRY(std::vector<CacheGroup> groups, cache_groups(spec, format));
+  return arena_cache_layout(std::move(groups), memory);
+}
+
 std::vector<LayerCache> layer_caches(const Cache& cache, size_t n_layers) {
   std::vector<LayerCache> caches(n_layers);
   for (size_t g = 0; g < cache.groups().size(); ++g) {
@@ -143,7 +166,8 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   TRY(const int64_t memory, cache_memory(flags.memory));
   Session session;
   if (folder) TRY_STATUS(open_text(flags.model, spec, &session));
-  TRY(Cache cache, Cache::create(cache_groups(spec, types.cache, flags.block_size), memory));
+  TRY(CacheLayout layout, choose_layout(flags, spec, types.cache, memory));
+  TRY(Cache cache, Cache::create(std::move(layout)));
   const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
   Pool pool(n_threads);
   TRY(LoadedWeights weights, read_weights(flags, spec, types, pool));
@@ -188,9 +212,11 @@ Result<text::ChatTokens> Session::encode_chat(const Json& messages) const {
 
 Json describe_cache(const Engine& engine) {
   const Cache& cache = engine.cache();
+  const ArenaLayout& layout = cache.arena().layout();
   Json::Array groups;
   for (size_t g = 0; g < cache.groups().size(); ++g) {
     const CacheGroup& group = cache.groups()[g];
+    const GroupLayout& place = layout.groups[g];
     const int64_t peak = engine.stats().peak_pages[g];
     groups.push_back(Json::Object{{"kind", name(group.kind)},
                                   {"layers", group.n_layers()},
@@ -200,15 +226,19 @@ Json describe_cache(const Engine& engine) {
                                   {"window", group.window},
                                   {"dtype", name(group.dtype)},
                                   {"page_tokens", group.page_tokens},
-                                  {"page_bytes", group.page_bytes()},
+                                  {"page_bytes", place.page_bytes},
+                                  {"padding_bytes", place.page_bytes - place.page_data_bytes},
+                                  {"slab_remainder_bytes", layout.slab_remainder(g)},
                                   {"bytes_per_token", group.token_bytes()},
                                   {"peak_pages", peak},
-                                  {"peak_bytes", peak * group.page_bytes()}});
+                                  {"peak_bytes", peak * place.page_bytes}});
   }
-  const ArenaLayout& layout = cache.arena().layout();
-  return Json::Object{{"memory_bytes", layout.arena_bytes()},
-                      {"slab_bytes", layout.slab_bytes},
-                      {"slabs", layout.n_slabs},
+  const bool equal_blocks = std::string_view(layout.name) == "uniform";
+  return Json::Object{{"layout", layout.name},
+                      {"memory_bytes", layout.arena_bytes()},
+                      {equal_blocks ? "block_bytes" : "slab_bytes", layout.slab_bytes},
+                      {equal_blocks ? "blocks" : "slabs", layout.n_slabs},
+                      {"grain_tokens", cache.block_tokens()},
                       {"groups", std::move(groups)},
                       {"reuse", describe_reuse(cache.stats())}};
 }

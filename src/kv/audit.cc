@@ -30,34 +30,34 @@ void Cache::audit(std::span<const Tables* const> all_tables) const {
 
 void Cache::audit_tables(const Tables& tables) const {
   const auto n_nodes = static_cast<int64_t>(tables.nodes.size());
-  CHECK(n_nodes * page_tokens_ < tables.n_tokens + page_tokens_, "{} blocks of {} tokens", n_nodes,
-        tables.n_tokens);
+  CHECK(n_nodes * block_tokens_ < tables.n_tokens + block_tokens_, "{} blocks of {} tokens",
+        n_nodes, tables.n_tokens);
   for (size_t i = 0; i < tables.nodes.size(); ++i) {
     const Node& node = index_.node(tables.nodes[i]);
     CHECK(node.used && node.block == static_cast<int32_t>(i) &&
               node.parent == (i == 0 ? kNoNode : tables.nodes[i - 1]),
           "block {} of a table is no block of its chain", i);
   }
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    const size_t g = token_groups_[c];
+  for (const size_t g : token_groups_) {
     const auto& table = tables.pages[g];
     const int32_t first = tables.first_page[g];
     const int32_t slack = std::max(0, tables.n_tokens - options_.slack_tokens);
-    CHECK(first >= first_needed(groups_[g], slack) / page_tokens_ &&
-              first <= first_needed(groups_[g], tables.n_tokens) / page_tokens_,
+    const int32_t page_tokens = groups_[g].page_tokens;
+    CHECK(first >= first_needed(groups_[g], slack) / page_tokens &&
+              first <= first_needed(groups_[g], tables.n_tokens) / page_tokens,
           "group {}: a table of {} tokens begins at page {}", g, tables.n_tokens, first);
     const BlockRange read = resume_blocks(groups_[g], tables.n_tokens);
     CHECK(static_cast<int64_t>(table.size()) >= read.last, "group {}: a table is too short", g);
-    for (size_t i = 0; i < table.size(); ++i) {
-      const bool live = static_cast<int32_t>(i) >= first;
-      CHECK(live == (table[i] != kNoPage), "group {} page {} of a table", g, i);
-      if (!live) continue;
-      if (i < tables.nodes.size()) {
-        CHECK(index_.entry(tables.nodes[i], c).page == table[i], "group {} block {}: two pages", g,
-              i);
+    for (int64_t i = 0; i < std::ssize(table); ++i) {
+      const uint32_t page = table[static_cast<size_t>(i)];
+      CHECK((i >= first) == (page != kNoPage), "group {} page {} of a table", g, i);
+      if (i < first) continue;
+      if (i < shared_pages(tables, g)) {
+        const Entry& entry = index_.entry(node_of(tables, g, i), column_of(g, i));
+        CHECK(entry.page == page, "group {} position {}: two pages", g, i);
       } else {
         const PageOwner owner = {tables.id, static_cast<uint32_t>(i)};
-        CHECK(arena_.owner(g, table[i]) == owner, "group {} page {}: owner", g, table[i]);
+        CHECK(arena_.owner(g, page) == owner, "group {} page {}: owner", g, page);
       }
     }
   }
@@ -79,14 +79,13 @@ void Cache::audit_references(std::span<const Tables* const> all_tables) const {
     if (tables->id == Tables::kUnknown) continue;
     if (!tables->nodes.empty()) ++holds[tables->nodes.back()];
     if (tables->resume != kNoNode) ++refs[{tables->resume, index_.snapshots()}];
-    for (size_t c = 0; c < token_groups_.size(); ++c) {
-      const auto& table = tables->pages[token_groups_[c]];
-      for (size_t i = 0; i < table.size(); ++i) {
-        if (table[i] == kNoPage) continue;
-        if (i < tables->nodes.size()) {
-          ++refs[{tables->nodes[i], c}];
+    for (const size_t g : token_groups_) {
+      const auto& table = tables->pages[g];
+      for (int64_t i = tables->first_page[g]; i < std::ssize(table); ++i) {
+        if (i < shared_pages(*tables, g)) {
+          ++refs[{node_of(*tables, g, i), column_of(g, i)}];
         } else {
-          ++held[token_groups_[c]];
+          ++held[g];
         }
       }
     }
@@ -103,8 +102,8 @@ void Cache::audit_references(std::span<const Tables* const> all_tables) const {
       CHECK(index_.entry(node, c).refs == n, "node {} column {}: {} refs, {} tables", node, c,
             index_.entry(node, c).refs, n);
       if (n == 0) continue;
-      if (c < token_groups_.size()) {
-        ++held[token_groups_[c]];
+      if (c < column_groups_.size()) {
+        ++held[column_groups_[c]];
       } else {
         for (const size_t g : state_groups_) held[g] += groups_[g].n_layers();
       }
@@ -120,21 +119,21 @@ void Cache::audit_owners() const {
   for (const Tables* tables : tables_) {
     if (tables == nullptr) continue;
     for (size_t g = 0; g < groups_.size(); ++g) {
-      const bool by_token = kind_row(groups_[g].kind).by_token;
-      const size_t own =
-          by_token ? std::max<size_t>(tables->nodes.size(), tables->first_page[g]) : 0;
-      if (own < tables->pages[g].size())
-        pages[g] += static_cast<int64_t>(tables->pages[g].size() - own);
+      const int64_t own = groups_[g].has_tokens()
+                              ? std::max<int64_t>(shared_pages(*tables, g), tables->first_page[g])
+                              : 0;
+      pages[g] += std::max<int64_t>(0, std::ssize(tables->pages[g]) - own);
     }
   }
   for (NodeId node = 0; node < index_.node_limit(); ++node) {
     for (size_t c = 0; c < index_.n_columns(); ++c) {
       const uint32_t page = index_.entry(node, c).page;
       if (page == kNoPage) continue;
-      if (c < token_groups_.size()) {
-        const PageOwner owner = {kBlock | node, 0};
-        CHECK(arena_.owner(token_groups_[c], page) == owner, "node {} column {}: owner", node, c);
-        ++pages[token_groups_[c]];
+      if (c < column_groups_.size()) {
+        const size_t g = column_groups_[c];
+        const PageOwner owner = {kBlock | node, static_cast<uint32_t>(c - first_column_[g])};
+        CHECK(arena_.owner(g, page) == owner, "node {} column {}: owner", node, c);
+        ++pages[g];
         continue;
       }
       uint32_t at = 0;

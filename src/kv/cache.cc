@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "base/checked.h"
+#include "kv/plan.h"
 
 namespace ashlar {
 namespace {
 
 // Nodes without pages that are remembered: they tell an evicted prefix from one never seen.
 constexpr size_t kMaxPageless = size_t{1} << 17;
+// Pages of all token groups in one block: a node has an entry for each.
+constexpr size_t kMaxColumns = 4096;
 
 std::vector<size_t> groups_by(std::span<const CacheGroup> groups, bool by_token) {
   std::vector<size_t> out;
@@ -22,48 +26,81 @@ std::vector<size_t> groups_by(std::span<const CacheGroup> groups, bool by_token)
 }
 
 // A node with a page has one of the smallest group, as a rule.
-size_t most_nodes(const ArenaLayout& layout, std::span<const size_t> token_groups) {
-  int64_t per_slab = 1;
-  for (const size_t g : token_groups)
-    per_slab = std::max<int64_t>(per_slab, layout.groups[g].pages_per_slab);
-  return static_cast<size_t>(layout.n_slabs * per_slab);
+size_t most_nodes(std::span<const CacheGroup> groups, const ArenaLayout& layout,
+                  int32_t block_tokens) {
+  int64_t most = 0;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (!groups[g].has_tokens()) continue;
+    const int64_t n_pages = layout.n_slabs * layout.groups[g].pages_per_slab;
+    most = std::max(most, n_pages / (block_tokens / groups[g].page_tokens));
+  }
+  return static_cast<size_t>(most);
+}
+
+size_t count_columns(std::span<const CacheGroup> groups, int32_t block_tokens) {
+  int64_t n = 0;
+  for (const CacheGroup& group : groups)
+    n += group.has_tokens() ? block_tokens / group.page_tokens : 0;
+  return static_cast<size_t>(n);
+}
+
+// The shortest block that whole pages of every group fill.
+Result<int32_t> common_block(std::span<const CacheGroup> groups) {
+  int64_t tokens = 1;
+  for (const CacheGroup& group : groups) {
+    tokens = std::lcm(tokens, int64_t{group.page_tokens});
+    if (tokens > INT32_MAX) break;
+  }
+  if (tokens <= INT32_MAX && count_columns(groups, static_cast<int32_t>(tokens)) <= kMaxColumns) {
+    return static_cast<int32_t>(tokens);
+  }
+  return unsupported(
+      "cache groups with pages of {} to {} tokens: a block of whole pages of each "
+      "has more than {} tokens or {} pages; choose page lengths that divide another",
+      groups.front().page_tokens, groups.back().page_tokens, INT32_MAX, kMaxColumns);
 }
 
 }  // namespace
 
 Result<Cache> Cache::create(std::vector<CacheGroup> groups, int64_t memory_bytes,
                             const CacheOptions& options) {
-  for (const CacheGroup& group : groups) {
-    if (group.page_tokens != groups[0].page_tokens) {
-      return unsupported("cache groups with pages of {} and {} tokens: all share one page length",
-                         groups[0].page_tokens, group.page_tokens);
-    }
-  }
-  TRY(ArenaLayout layout, arena_layout(groups, memory_bytes));
-  TRY(Buffer memory, Buffer::host(static_cast<size_t>(layout.arena_bytes()), "cache arena"));
-  return Cache(std::move(groups), std::move(layout), std::move(memory), options);
+  TRY(CacheLayout layout, arena_cache_layout(std::move(groups), memory_bytes));
+  return create(std::move(layout), options);
 }
 
-Cache::Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory,
-             const CacheOptions& options)
-    : groups_(std::move(groups)),
+Result<Cache> Cache::create(CacheLayout layout, const CacheOptions& options) {
+  CHECK(!layout.groups.empty() && layout.groups.size() == layout.arena.groups.size());
+  TRY(const int32_t block_tokens, common_block(layout.groups));
+  TRY(Buffer memory, Buffer::host(static_cast<size_t>(layout.arena.arena_bytes()), "cache arena"));
+  return Cache(std::move(layout), block_tokens, std::move(memory), options);
+}
+
+Cache::Cache(CacheLayout layout, int32_t block_tokens, Buffer memory, const CacheOptions& options)
+    : groups_(std::move(layout.groups)),
       token_groups_(groups_by(groups_, true)),
       state_groups_(groups_by(groups_, false)),
       options_(options),
-      page_tokens_(groups_[0].page_tokens),
-      arena_(std::move(layout)),
+      block_tokens_(block_tokens),
+      arena_(std::move(layout.arena)),
       memory_(std::move(memory)),
-      index_(token_groups_.size() + !state_groups_.empty(), !state_groups_.empty(), kMaxPageless,
-             most_nodes(arena_.layout(), token_groups_)),
+      index_(count_columns(groups_, block_tokens) + !state_groups_.empty(), !state_groups_.empty(),
+             kMaxPageless, most_nodes(groups_, arena_.layout(), block_tokens)),
       held_(groups_.size(), 0),
       demand_(groups_.size(), 0) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    pages_per_block_.push_back(block_tokens / groups_[g].page_tokens);
+    first_column_.push_back(column_groups_.size());
+    if (!groups_[g].has_tokens()) continue;
+    column_groups_.insert(column_groups_.end(), static_cast<size_t>(pages_per_block_[g]), g);
+  }
   if (options_.snapshot_interval == 0)
-    options_.snapshot_interval = default_interval(groups_, page_tokens_);
+    options_.snapshot_interval = default_interval(groups_, arena_.layout(), block_tokens_);
 }
 
 PagedView Cache::view(size_t group, int64_t index) const {
   const CacheGroup& g = groups_[group];
-  const int64_t layer_offset = index * (g.k_bytes() + g.v_bytes());
+  const int64_t layer_offset =
+      arena_.layout().groups[group].layer_offsets[static_cast<size_t>(index)];
   return {.base = memory_.data(),
           .k_offset_bytes = layer_offset,
           .v_offset_bytes = layer_offset + g.k_bytes(),
@@ -107,30 +144,39 @@ void Cache::free_page(size_t group, uint32_t page) {
   arena_.free(group, page);
 }
 
-// The page that holds the tokens before n_tokens is the index's, and the next token goes into it.
+// The block that holds the tokens before n_tokens is the index's, and the next token goes into it.
 bool Cache::tail_is_shared(const Tables& tables) const {
-  return static_cast<int64_t>(tables.nodes.size()) * page_tokens_ > tables.n_tokens;
+  return static_cast<int64_t>(tables.nodes.size()) * block_tokens_ > tables.n_tokens;
 }
 
-bool Cache::borrows_tail(const Tables& tables, size_t group) const {
-  const auto& pages = tables.pages[group];
-  return tables.nodes.size() <= pages.size() && pages[tables.nodes.size() - 1] != kNoPage;
+// The pages of the last block that is the index's, as far as the table has them.
+BlockRange Cache::tail_pages(const Tables& tables, size_t group) const {
+  const int64_t end = shared_pages(tables, group);
+  return {static_cast<int32_t>(
+              std::max<int64_t>(end - pages_per_block_[group], tables.first_page[group])),
+          static_cast<int32_t>(std::min<int64_t>(end, std::ssize(tables.pages[group])))};
 }
 
-// Pages that reserve must add, into demand_; how many in all.
-int64_t Cache::count_demand(const Tables& tables, int32_t end, int32_t slots) {
+bool Cache::others_hold(const Tables& tables, size_t group, int64_t i) const {
+  return index_.entry(node_of(tables, group, i), column_of(group, i)).refs > 1;
+}
+
+// Pages that reserve must add, into demand_; how many in all. A shared tail is copied, or with
+// !copy_all only what others hold of it.
+int64_t Cache::count_demand(const Tables& tables, int32_t end, int32_t slots, bool copy_all) {
   int64_t total = 0;
-  const bool copies_tail = end > tables.n_tokens && tail_is_shared(tables);
+  const bool own = end > tables.n_tokens && tail_is_shared(tables);
   for (size_t g = 0; g < groups_.size(); ++g) {
-    const auto size = tables.pages.empty() ? 0 : static_cast<int64_t>(tables.pages[g].size());
-    int64_t n = 0;
-    if (!kind_row(groups_[g].kind).by_token) {
-      n = groups_[g].n_layers() * (1 + slots) - size;
-    } else if (end > size * page_tokens_) {
-      n = ceil_div(end, page_tokens_) - size;
+    const CacheGroup& group = groups_[g];
+    const int64_t size = tables.pages.empty() ? 0 : std::ssize(tables.pages[g]);
+    if (!group.has_tokens()) {
+      demand_[g] = std::max<int64_t>(0, group.n_layers() * (1 + slots) - size);
+    } else {
+      demand_[g] = end > size * group.page_tokens ? ceil_div(end, group.page_tokens) - size : 0;
+      const BlockRange tail = own ? tail_pages(tables, g) : BlockRange();
+      for (int32_t i = tail.first; i < tail.last; ++i)
+        demand_[g] += copy_all || others_hold(tables, g, i);
     }
-    demand_[g] = std::max<int64_t>(0, n);
-    if (copies_tail && kind_row(groups_[g].kind).by_token) demand_[g] += borrows_tail(tables, g);
     total += demand_[g];
   }
   return total;
@@ -139,17 +185,17 @@ int64_t Cache::count_demand(const Tables& tables, int32_t end, int32_t slots) {
 bool Cache::reserve(Tables* tables, int32_t end, int32_t slots) {
   CHECK(slots <= options_.state_slots, "{} state slots of at most {}", slots, options_.state_slots);
   const bool own = end > tables->n_tokens && tail_is_shared(*tables);
-  if (count_demand(*tables, end, slots) > 0) {
-    bool copy = true;
+  if (const int64_t n_pages = count_demand(*tables, end, slots, true); n_pages > 0) {
+    bool copy_all = true;
     if (!make_room(demand_)) {
-      if (!own || !holds_tail_alone(*tables)) return false;
-      copy = false;
-      for (const size_t g : token_groups_) demand_[g] -= borrows_tail(*tables, g);
+      copy_all = false;
+      if (!own || count_demand(*tables, end, slots, copy_all) == n_pages) return false;
       if (!make_room(demand_)) return false;
     }
     enrol(tables);
-    if (own) own_tail(tables, copy);
-    for (const size_t g : token_groups_) add_pages(tables, g, ceil_div(end, page_tokens_));
+    if (own) own_tail(tables, copy_all);
+    for (const size_t g : token_groups_)
+      add_pages(tables, g, ceil_div(end, groups_[g].page_tokens));
     for (const size_t g : state_groups_) add_pages(tables, g, groups_[g].n_layers() * (1 + slots));
     if (tables->resume != kNoNode) resume_state(tables);
   }
@@ -169,36 +215,29 @@ void Cache::add_pages(Tables* tables, size_t group, int64_t size) {
     pages.push_back(take_page(group, {tables->id, static_cast<uint32_t>(pages.size())}));
 }
 
-bool Cache::holds_tail_alone(const Tables& tables) const {
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    if (borrows_tail(tables, token_groups_[c]) && index_.entry(tables.nodes.back(), c).refs > 1)
-      return false;
-  }
-  return true;
-}
-
-// Copy before write; without room for a copy the only holder takes the page out of the index.
-void Cache::own_tail(Tables* tables, bool copy) {
+// Copy before write; without room for copies the only holder takes a page out of the index.
+void Cache::own_tail(Tables* tables, bool copy_all) {
   const NodeId node = tables->nodes.back();
-  const size_t block = tables->nodes.size() - 1;
-  const PageOwner owner = {tables->id, static_cast<uint32_t>(block)};
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    const size_t g = token_groups_[c];
-    if (!borrows_tail(*tables, g)) continue;
-    uint32_t& page = tables->pages[g][block];
-    if (copy) {
-      const uint32_t to = take_page(g, owner);
-      copies_.push_back({g, page, to});
-      page = to;
-      let_go(node, c, Worth::useful);
-    } else {
-      let_go(node, c, Worth::useful);
-      index_.take(node, c);
-      arena_.set_owner(g, page, owner);
-      ++held_[g];
+  for (const size_t g : token_groups_) {
+    const BlockRange tail = tail_pages(*tables, g);
+    for (int32_t i = tail.first; i < tail.last; ++i) {
+      const PageOwner owner = {tables->id, static_cast<uint32_t>(i)};
+      const size_t column = column_of(g, i);
+      uint32_t& page = tables->pages[g][static_cast<size_t>(i)];
+      if (copy_all || others_hold(*tables, g, i)) {
+        const uint32_t to = take_page(g, owner);
+        copies_.push_back({g, page, to});
+        page = to;
+        let_go(node, column, Worth::useful);
+      } else {
+        let_go(node, column, Worth::useful);
+        index_.take(node, column);
+        arena_.set_owner(g, page, owner);
+        ++held_[g];
+      }
     }
   }
-  shorten_nodes(tables, block);
+  shorten_nodes(tables, tables->nodes.size() - 1);
 }
 
 // Keeps the first n nodes; their entries are not touched.
@@ -214,41 +253,39 @@ void Cache::crop(Tables* tables, int32_t n) {
   CHECK(n >= 0 && n <= tables->n_tokens, "crop to {} of {}", n, tables->n_tokens);
   CHECK(n == tables->n_tokens || state_groups_.empty(), "a state cannot be taken back");
   if (tables->pages.empty()) return;
-  const auto n_blocks = static_cast<size_t>(ceil_div(n, page_tokens_));
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    const size_t g = token_groups_[c];
-    CHECK(tables->first_page[g] * page_tokens_ <= first_needed(groups_[g], n),
+  for (const size_t g : token_groups_) {
+    const int64_t page_tokens = groups_[g].page_tokens;
+    CHECK(tables->first_page[g] * page_tokens <= first_needed(groups_[g], n),
           "group {}: crop to {} needs tokens that have left", g, n);
     auto& pages = tables->pages[g];
-    for (; pages.size() > n_blocks; pages.pop_back()) {
-      drop_block(tables, c, pages.size() - 1, Worth::useful);
+    for (; std::ssize(pages) > ceil_div(n, page_tokens); pages.pop_back()) {
+      let_page_go(tables, g, std::ssize(pages) - 1, Worth::useful);
     }
     tables->first_page[g] = std::min(tables->first_page[g], static_cast<int32_t>(pages.size()));
   }
-  shorten_nodes(tables, n_blocks);
+  shorten_nodes(tables, static_cast<size_t>(ceil_div(n, block_tokens_)));
   tables->n_tokens = n;
 }
 
-// A table lets a page go, the index's or its own; the entry stays for the caller to clear.
-void Cache::drop_block(Tables* tables, size_t column, size_t block, Worth worth) {
-  const size_t g = token_groups_[column];
-  const uint32_t page = tables->pages[g][block];
+// The index's page or its own; the table's entry stays for the caller to clear.
+void Cache::let_page_go(Tables* tables, size_t group, int64_t i, Worth worth) {
+  const uint32_t page = tables->pages[group][static_cast<size_t>(i)];
   if (page == kNoPage) return;
-  if (block < tables->nodes.size()) {
-    let_go(tables->nodes[block], column, worth);
+  if (i < shared_pages(*tables, group)) {
+    let_go(node_of(*tables, group, i), column_of(group, i), worth);
   } else {
-    drop_page(g, page);
+    drop_page(group, page);
   }
 }
 
 bool Cache::fork(const Tables& from, Tables* to) {
   CHECK(to->pages.empty(), "fork into tables that are in use");
   if (from.pages.empty()) return true;
-  const auto n_blocks = static_cast<size_t>(ceil_div(from.n_tokens, page_tokens_));
+  const auto n_pages = [&](size_t g) { return ceil_div(from.n_tokens, groups_[g].page_tokens); };
   std::fill(demand_.begin(), demand_.end(), 0);
   for (const size_t g : token_groups_) {
-    const size_t shared = std::max<size_t>(from.nodes.size(), from.first_page[g]);
-    demand_[g] = static_cast<int64_t>(n_blocks) - static_cast<int64_t>(std::min(shared, n_blocks));
+    const int64_t shared = std::max<int64_t>(shared_pages(from, g), from.first_page[g]);
+    demand_[g] = std::max<int64_t>(0, n_pages(g) - shared);
   }
   for (const size_t g : state_groups_)
     demand_[g] = from.pages[g].empty() ? 0 : groups_[g].n_layers();
@@ -264,15 +301,14 @@ bool Cache::fork(const Tables& from, Tables* to) {
   to->first_page = from.first_page;
   if (!to->nodes.empty()) index_.hold(to->nodes.back());
   if (to->resume != kNoNode) hold(to->resume, index_.snapshots());
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    const size_t g = token_groups_[c];
-    for (size_t block = 0; block < std::min(n_blocks, from.pages[g].size()); ++block) {
-      const uint32_t page = from.pages[g][block];
-      if (page == kNoPage || block < from.nodes.size()) {
-        if (page != kNoPage) hold(from.nodes[block], c);
+  for (const size_t g : token_groups_) {
+    for (int64_t i = 0; i < std::min<int64_t>(n_pages(g), std::ssize(from.pages[g])); ++i) {
+      const uint32_t page = from.pages[g][static_cast<size_t>(i)];
+      if (page == kNoPage || i < shared_pages(from, g)) {
+        if (page != kNoPage) hold(node_of(from, g, i), column_of(g, i));
         to->pages[g].push_back(page);
       } else {
-        to->pages[g].push_back(take_page(g, {to->id, static_cast<uint32_t>(block)}));
+        to->pages[g].push_back(take_page(g, {to->id, static_cast<uint32_t>(i)}));
         copies_.push_back({g, page, to->pages[g].back()});
       }
     }
@@ -293,12 +329,10 @@ void Cache::release(Tables* tables) {
   if (tables->resume != kNoNode) let_go(tables->resume, index_.snapshots(), Worth::useful);
   if (tables->snapshot != kNoNode) refresh_snapshot(tables->snapshot);
   for (const bool needs_all : {false, true}) {
-    for (size_t c = 0; c < token_groups_.size(); ++c) {
-      const size_t g = token_groups_[c];
+    for (const size_t g : token_groups_) {
       if (kind_row(groups_[g].kind).needs_all != needs_all) continue;
-      const auto& pages = tables->pages[g];
-      for (size_t block = pages.size(); block > 0; --block)
-        drop_block(tables, c, block - 1, Worth::useful);
+      for (int64_t i = std::ssize(tables->pages[g]); i > 0; --i)
+        let_page_go(tables, g, i - 1, Worth::useful);
     }
   }
   for (const size_t g : state_groups_) {

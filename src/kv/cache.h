@@ -7,6 +7,10 @@
 // query can see leave the table) -> release. A page that no table holds stays cached until room is
 // needed. Which pages a sequence has is in its Tables.
 //
+// Groups may cut tokens into pages of different lengths. Prefixes are known by blocks of
+// block_tokens(), which every group's pages divide: a block has several pages of a group with short
+// ones, and becomes shareable when it is full.
+//
 // Some operations ask for page copies. They are data until take_copies(): the caller executes them,
 // in order, before the next step writes; run_copies() does so for host memory.
 //
@@ -21,6 +25,7 @@
 #include "kv/arena.h"
 #include "kv/index.h"
 #include "kv/kinds.h"
+#include "kv/layout.h"
 #include "kv/stats.h"
 #include "kv/tables.h"
 #include "spec/groups.h"
@@ -40,21 +45,25 @@ struct CacheOptions {
 
 class Cache {
  public:
-  // Reserves the arena's memory; it is committed page by page as it is first written. unsupported
-  // when groups differ in page_tokens.
+  // Reserves the layout's memory; it is committed page by page as it is first written. unsupported
+  // when the groups' page lengths have no common multiple of few pages.
+  static Result<Cache> create(CacheLayout layout, const CacheOptions& options = {});
+  // In an arena.
   static Result<Cache> create(std::vector<CacheGroup> groups, int64_t memory_bytes,
                               const CacheOptions& options = {});
 
   const std::vector<CacheGroup>& groups() const { return groups_; }
   const Arena& arena() const { return arena_; }
   const CacheOptions& options() const { return options_; }
+  // The grain of reuse: the least common multiple of the groups' page_tokens.
+  int32_t block_tokens() const { return block_tokens_; }
 
   // K and V of the `index`-th layer of a token group, for kernels; and a page's bytes.
   PagedView view(size_t group, int64_t index) const;
   std::byte* page(uint32_t granule) const { return memory_.data() + granule * kGranuleBytes; }
 
   // Finds the longest resumable prefix, holds its pages and returns its length, which is n_tokens
-  // then: less than the prompt's, a multiple of page_tokens unless only the last token is left.
+  // then: less than the prompt's, a multiple of block_tokens() unless only the last token is left.
   // REQUIRES empty tables.
   int32_t match(Tables* tables, const Prompt& prompt);
   // Gives `tables` pages for tokens [n_tokens, end), private ones where it will write, and state
@@ -62,9 +71,9 @@ class Cache {
   // others hold.
   bool reserve(Tables* tables, int32_t end, int32_t slots = 0);
   // Says that tokens [0, end) are written, those after `end` forgotten. With the sequence's tokens
-  // its full pages become shareable; without, they stay private. With slots, slot
+  // its full blocks become shareable; without, they stay private. With slots, slot
   // end - n_tokens becomes slot 0. Snapshots are taken at next_stop() and, while generating, at
-  // page boundaries. REQUIRES reserve(tables, >= end).
+  // block boundaries. REQUIRES reserve(tables, >= end).
   void commit(Tables* tables, int32_t end, std::span<const int32_t> tokens = {});
   // Forgets tokens [n, n_tokens) and what is reserved beyond. REQUIRES n_tokens - n within
   // slack_tokens; 0 where there is a state (commit what was accepted instead).
@@ -78,7 +87,7 @@ class Cache {
   // The next boundary where a step should end so that the state there can be kept; INT32_MAX when
   // there is none.
   int32_t next_stop(const Tables& tables) const;
-  // Keeps the state at n_tokens. REQUIRES a page boundary, committed with tokens. False when there
+  // Keeps the state at n_tokens. REQUIRES a block boundary, committed with tokens. False when there
   // is no room, or no state to keep.
   bool snapshot(Tables* tables);
 
@@ -119,17 +128,30 @@ class Cache {
   // Who owns a page, in PageOwner::who: an id and one of these bits; index: see each.
   enum Owner : uint32_t {
     kTable = 0,            // the table's id; position in pages[group]
-    kBlock = 1u << 30,     // a node; unused
+    kBlock = 1u << 30,     // a node; which of the group's pages in its block
     kSnapshot = 2u << 30,  // a snapshot; position in its pages
     kOwnerId = (1u << 30) - 1,
   };
   using Counts = std::vector<int64_t>;  // pages, by group
 
-  Cache(std::vector<CacheGroup> groups, ArenaLayout layout, Buffer memory,
-        const CacheOptions& options);
+  Cache(CacheLayout layout, int32_t block_tokens, Buffer memory, const CacheOptions& options);
 
-  static int32_t default_interval(std::span<const CacheGroup> groups, int32_t page_tokens);
-  Counts most(int32_t n_tokens, int32_t step_tokens) const;
+  static int32_t default_interval(std::span<const CacheGroup> groups, const ArenaLayout& layout,
+                                  int32_t block_tokens);
+  StepShape shape(int32_t step_tokens) const;
+
+  // The column of the index for the pages of a token group at this position in their blocks, and
+  // the node of a page of a table. REQUIRES i < shared_pages(tables, group).
+  size_t column_of(size_t group, int64_t i) const {
+    return first_column_[group] + static_cast<size_t>(i % pages_per_block_[group]);
+  }
+  NodeId node_of(const Tables& tables, size_t group, int64_t i) const {
+    return tables.nodes[static_cast<size_t>(i / pages_per_block_[group])];
+  }
+  // Pages of the blocks that are the index's; a table may end within them.
+  int64_t shared_pages(const Tables& tables, size_t group) const {
+    return static_cast<int64_t>(tables.nodes.size()) * pages_per_block_[group];
+  }
 
   // cache.cc: private pages
   void enrol(Tables* tables);
@@ -137,12 +159,12 @@ class Cache {
   void drop_page(size_t group, uint32_t page);
   void free_page(size_t group, uint32_t page);
   void add_pages(Tables* tables, size_t group, int64_t size);
-  void drop_block(Tables* tables, size_t column, size_t block, Worth worth);
-  int64_t count_demand(const Tables& tables, int32_t end, int32_t slots);
+  void let_page_go(Tables* tables, size_t group, int64_t i, Worth worth);
+  int64_t count_demand(const Tables& tables, int32_t end, int32_t slots, bool copy_all);
   bool tail_is_shared(const Tables& tables) const;
-  bool borrows_tail(const Tables& tables, size_t group) const;
-  bool holds_tail_alone(const Tables& tables) const;
-  void own_tail(Tables* tables, bool copy);
+  BlockRange tail_pages(const Tables& tables, size_t group) const;
+  bool others_hold(const Tables& tables, size_t group, int64_t i) const;
+  void own_tail(Tables* tables, bool copy_all);
   void shorten_nodes(Tables* tables, size_t n);
 
   // match.cc
@@ -156,9 +178,9 @@ class Cache {
   // commit.cc
   void publish(Tables* tables, int32_t end, std::span<const int32_t> tokens);
   NodeId append_node(Tables* tables, std::span<const int32_t> block);
-  void give_block(Tables* tables, size_t column, int32_t block, NodeId node);
+  void give_page(Tables* tables, size_t group, int64_t i, NodeId node);
   void leave_behind(Tables* tables, int32_t end);
-  Worth worth_behind(const Tables& tables, size_t group, int32_t block) const;
+  Worth worth_behind(const Tables& tables, size_t group, int32_t i) const;
 
   // snapshot.cc
   bool has_slots(const Tables& tables) const;
@@ -187,10 +209,13 @@ class Cache {
   void audit_owners() const;
 
   std::vector<CacheGroup> groups_;
-  std::vector<size_t> token_groups_;  // by column of the index
+  std::vector<size_t> token_groups_;
   std::vector<size_t> state_groups_;
   CacheOptions options_;
-  int32_t page_tokens_;
+  int32_t block_tokens_;
+  std::vector<int32_t> pages_per_block_;  // by group
+  std::vector<size_t> first_column_;      // by group; the index's columns of its pages in a block
+  std::vector<size_t> column_groups_;     // by column
   Arena arena_;
   Buffer memory_;
   PrefixIndex index_;

@@ -2,11 +2,11 @@
 
 // PrefixIndex: which tokens the cache has seen, and where their pages are.
 //
-// A node stands for one page of tokens with everything before it: its key is the SHA-256 of the
+// A node stands for one block of tokens with everything before it: its key is the SHA-256 of the
 // parent's key and the block's tokens, and the first block's parent is a root that hashes salt and
-// adapter, so two salts never share. A node has one entry per column: a column is a token group, or
-// the snapshots. An entry is empty, held by tables (refs) or listed for eviction, in order of worth
-// and then of age.
+// adapter, so two salts never share. A node has one entry per column: a column is a page of a token
+// group in a block (each has one unless page lengths differ), or the snapshots. An entry is empty,
+// held by tables (refs) or listed for eviction, in order of worth and then of age.
 //
 // A node that lost its pages stays a while as a ghost: it knows that the prefix was seen. Bytes,
 // pages and counts per group are the cache's. Engine thread only.
@@ -49,7 +49,7 @@ static_assert(sizeof(Entry) == 16);
 struct alignas(64) Node {
   Digest key = {};
   NodeId parent = kNoNode;
-  int32_t block = 0;  // tokens [block * page_tokens, (block + 1) * page_tokens)
+  int32_t block = 0;  // tokens [block * n, (block + 1) * n), n = block_tokens()
   int32_t n_children = 0;
   int32_t n_holds = 0;        // tables whose last block it is
   int32_t n_covered = 0;      // children with a snapshot at or below them, and its own
@@ -81,7 +81,7 @@ class PrefixIndex {
   const Node& node(NodeId id) const { return nodes_[id]; }
   const Entry& entry(NodeId id, size_t column) const { return entries_[id * n_columns_ + column]; }
   size_t n_columns() const { return n_columns_; }
-  // The token groups' columns come first, then the snapshots' if there is one.
+  // The token groups' columns come first, group by group, then the snapshots' if there is one.
   size_t n_token_columns() const { return n_columns_ - with_snapshots_; }
   size_t snapshots() const { return n_token_columns(); }
 

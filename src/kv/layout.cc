@@ -61,6 +61,13 @@ int64_t choose_slab_bytes(std::span<const CacheGroup> groups, int64_t memory_byt
   return best.bytes;
 }
 
+std::vector<int64_t> dense_offsets(const CacheGroup& group) {
+  std::vector<int64_t> offsets;
+  for (int64_t i = 0; group.has_tokens() && i < group.n_layers(); ++i)
+    offsets.push_back(i * group.layer_bytes());
+  return offsets;
+}
+
 }  // namespace
 
 Result<ArenaLayout> arena_layout(std::span<const CacheGroup> groups, int64_t memory_bytes) {
@@ -76,7 +83,8 @@ Result<ArenaLayout> arena_layout(std::span<const CacheGroup> groups, int64_t mem
     layout.groups.push_back(
         {.page_bytes = group.page_bytes(),
          .page_data_bytes = group.page_data_bytes(),
-         .pages_per_slab = static_cast<int32_t>(layout.slab_bytes / group.page_bytes())});
+         .pages_per_slab = static_cast<int32_t>(layout.slab_bytes / group.page_bytes()),
+         .layer_offsets = dense_offsets(group)});
   }
   if (layout.n_slabs < static_cast<int64_t>(groups.size())) {
     return error(Code::exhausted,
@@ -86,6 +94,11 @@ Result<ArenaLayout> arena_layout(std::span<const CacheGroup> groups, int64_t mem
                  human_bytes(layout.slab_bytes), human_bytes(layout.slab_bytes * groups.size()));
   }
   return layout;
+}
+
+Result<CacheLayout> arena_cache_layout(std::vector<CacheGroup> groups, int64_t memory_bytes) {
+  TRY(ArenaLayout arena, arena_layout(groups, memory_bytes));
+  return CacheLayout{std::move(groups), std::move(arena)};
 }
 
 }  // namespace ashlar

@@ -42,35 +42,38 @@ Cache::Found Cache::look_up(Tables* tables, const Prompt& prompt) {
   const bool stateful = !state_groups_.empty();
   Found found;
   Digest key = tables->root;
-  std::vector<int32_t> run(token_groups_.size(), 0);  // consecutive pages up to here
-  const auto has_pages_for = [&](int32_t boundary) {
-    for (size_t c = 0; c < run.size(); ++c) {
-      if (run[c] < resume_blocks(groups_[token_groups_[c]], boundary).size()) return false;
+  std::vector<int32_t> run(groups_.size(), 0);  // consecutive pages up to here
+  const auto has_pages_for = [&](int32_t boundary, int32_t end) {
+    for (const size_t g : token_groups_) {
+      const int32_t first = resume_blocks(groups_[g], boundary).first;
+      if (run[g] < end / groups_[g].page_tokens - first) return false;
     }
     return true;
   };
-  for (int32_t end = page_tokens_; end <= n; end += page_tokens_) {
-    const auto block = prompt.tokens.subspan(static_cast<size_t>(end - page_tokens_),
-                                             static_cast<size_t>(page_tokens_));
+  for (int32_t end = block_tokens_; end <= n; end += block_tokens_) {
+    const auto block = prompt.tokens.subspan(static_cast<size_t>(end - block_tokens_),
+                                             static_cast<size_t>(block_tokens_));
     key = index_.next_key(key, block);
     const NodeId node =
         index_.find(key, tables->nodes.empty() ? kNoNode : tables->nodes.back() + 1);
     if (node == kNoNode) {
-      const bool first = end == page_tokens_;
+      const bool first = end == block_tokens_;
       found.other_salt =
           first && index_.seen_first(index_.next_key(index_.root({}, prompt.adapter), block));
       break;
     }
     tables->nodes.push_back(node);
     found.known = end;
-    for (size_t c = 0; c < run.size(); ++c)
-      run[c] = index_.entry(node, c).page == kNoPage ? 0 : run[c] + 1;
-    if (end < n && has_pages_for(end)) {
+    for (size_t c = 0; c < column_groups_.size(); ++c) {
+      int32_t& length = run[column_groups_[c]];
+      length = index_.entry(node, c).page == kNoPage ? 0 : length + 1;
+    }
+    if (end < n && has_pages_for(end, end)) {
       found.attention = end;
       if (!stateful || index_.entry(node, index_.snapshots()).page != kNoPage) found.boundary = end;
     }
     // All of it: the last token alone is computed again, behind the pages before it.
-    if (end == n && !stateful && page_tokens_ > 1 && has_pages_for(n - 1))
+    if (end == n && !stateful && block_tokens_ > 1 && has_pages_for(n - 1, end))
       found.attention = found.boundary = n - 1;
   }
   return found;
@@ -79,41 +82,46 @@ Cache::Found Cache::look_up(Tables* tables, const Prompt& prompt) {
 // Where nothing before a boundary is read, as at a chunk's begin when every group is of chunks, a
 // prompt that nobody has seen resumes there too. The blocks skipped become nodes without pages.
 void Cache::skip_unread(Tables* tables, const Prompt& prompt, Found* found) {
+  const auto any_group = [&](const auto& is) {
+    return std::any_of(groups_.begin(), groups_.end(), is);
+  };
+  const bool reads_all = any_group([](const CacheGroup& group) {
+    return !group.has_tokens() || kind_row(group.kind).needs_all;
+  });
+  if (reads_all) return;
   const auto n = static_cast<int32_t>(prompt.tokens.size());
   const auto is_read = [&](int32_t boundary) {
-    return !state_groups_.empty() ||
-           std::any_of(groups_.begin(), groups_.end(), [&](const CacheGroup& group) {
-             return kind_row(group.kind).needs_all || first_needed(group, boundary) < boundary;
-           });
+    return any_group(
+        [&](const CacheGroup& group) { return first_needed(group, boundary) < boundary; });
   };
-  int32_t boundary = (n - 1) / page_tokens_ * page_tokens_;
-  while (boundary > found->boundary && is_read(boundary)) boundary -= page_tokens_;
+  int32_t boundary = (n - 1) / block_tokens_ * block_tokens_;
+  while (boundary > found->boundary && is_read(boundary)) boundary -= block_tokens_;
   if (boundary <= found->boundary) return;
   found->boundary = boundary;
   found->attention = std::max(found->attention, boundary);
-  for (auto at = static_cast<int32_t>(tables->nodes.size()) * page_tokens_; at < boundary;
-       at += page_tokens_) {
+  for (auto at = static_cast<int32_t>(tables->nodes.size()) * block_tokens_; at < boundary;
+       at += block_tokens_) {
     append_node(tables,
-                prompt.tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(page_tokens_)));
+                prompt.tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(block_tokens_)));
   }
 }
 
 // Holds what a resume at the boundary reads.
 void Cache::take_prefix(Tables* tables, int32_t boundary) {
-  tables->nodes.resize(static_cast<size_t>(ceil_div(boundary, page_tokens_)));
+  tables->nodes.resize(static_cast<size_t>(ceil_div(boundary, block_tokens_)));
   tables->n_tokens = boundary;
   if (boundary == 0) return;
   index_.hold(tables->nodes.back());
-  for (size_t c = 0; c < token_groups_.size(); ++c) {
-    const size_t g = token_groups_[c];
-    const BlockRange blocks = resume_blocks(groups_[g], boundary);
-    tables->first_page[g] = blocks.first;
+  for (const size_t g : token_groups_) {
+    const BlockRange range = resume_blocks(groups_[g], boundary);
+    tables->first_page[g] = range.first;
     auto& pages = tables->pages[g];
-    pages.assign(static_cast<size_t>(blocks.first), kNoPage);
-    for (int32_t block = blocks.first; block < blocks.last; ++block) {
-      const NodeId node = tables->nodes[static_cast<size_t>(block)];
-      hold(node, c);
-      pages.push_back(index_.entry(node, c).page);
+    pages.assign(static_cast<size_t>(range.first), kNoPage);
+    for (int32_t i = range.first; i < range.last; ++i) {
+      const NodeId node = node_of(*tables, g, i);
+      const size_t column = column_of(g, i);
+      hold(node, column);
+      pages.push_back(index_.entry(node, column).page);
     }
   }
   if (state_groups_.empty()) return;
@@ -137,7 +145,7 @@ void Cache::plan_stops(Tables* tables, const Prompt& prompt, const Found& found)
     for (int64_t at = round_up(found.boundary + 1, every); at < n; at += every)
       stops.push_back(static_cast<int32_t>(at));
   }
-  for (int32_t& stop : stops) stop = std::min(stop, n - 1) / page_tokens_ * page_tokens_;
+  for (int32_t& stop : stops) stop = std::min(stop, n - 1) / block_tokens_ * block_tokens_;
   std::erase_if(stops, [](int32_t stop) { return stop <= 0; });
   std::sort(stops.begin(), stops.end());
   stops.erase(std::unique(stops.begin(), stops.end()), stops.end());
@@ -149,7 +157,7 @@ void Cache::count_misses(const Prompt& prompt, const Found& found) {
   stats_.prompt_tokens += n;
   stats_.hit_tokens += found.boundary;
   // The boundary that everything known and nothing lost would give.
-  const int32_t best = (n - 1) / page_tokens_ * page_tokens_;
+  const int32_t best = (n - 1) / block_tokens_ * block_tokens_;
   const int32_t known = std::min(found.known, best);
   const Miss unknown = best == 0          ? Miss::too_short
                        : found.other_salt ? Miss::salt
@@ -163,7 +171,7 @@ void Cache::count_misses(const Prompt& prompt, const Found& found) {
     if (n_tokens <= 0) continue;
     stats_.miss_tokens[static_cast<size_t>(miss)] += n_tokens;
     const bool tail_only = miss == unknown && known == best && best > 0;
-    if (counted || tail_only) continue;  // less than a page is no miss
+    if (counted || tail_only) continue;  // less than a block is no miss
     ++stats_.miss_requests[static_cast<size_t>(miss)];
     counted = true;
   }

@@ -21,7 +21,9 @@ bool stateful(const Cache& cache) {
 }
 
 Cache cache_of(const sim::Mix& mix, int64_t memory_bytes) {
-  auto cache = Cache::create(mix.groups, memory_bytes, mix.options);
+  sim::Mix sized = mix;
+  sized.memory_bytes = memory_bytes;
+  auto cache = Cache::create(*sized.layout(), mix.options);
   EXPECT_TRUE(cache) << cache.error().text;
   return std::move(*cache);
 }
@@ -30,7 +32,7 @@ Cache cache_of(const sim::Mix& mix, int64_t memory_bytes) {
 // index. Written apart from the product's walk: boundary by boundary, page by page.
 int32_t best_boundary(const Cache& cache, const std::vector<int32_t>& tokens) {
   const PrefixIndex& index = cache.index();
-  const int32_t page = cache.groups()[0].page_tokens;
+  const int32_t page = cache.block_tokens();
   PrefixIndex keys(1, false, 0);
   std::vector<NodeId> nodes;
   Digest key = keys.root({}, {});
@@ -38,10 +40,12 @@ int32_t best_boundary(const Cache& cache, const std::vector<int32_t>& tokens) {
     key = keys.next_key(key, std::span(tokens).subspan(t, static_cast<size_t>(page)));
     nodes.push_back(index.find(key));
   }
-  const auto has = [&](int32_t token, size_t column) {
+  // `column` is the group's first.
+  const auto has = [&](int32_t token, size_t column, int32_t page_tokens) {
     const auto block = static_cast<size_t>(token / page);
+    const auto within = static_cast<size_t>(token % page / page_tokens);
     return block < nodes.size() && nodes[block] != kNoNode &&
-           index.entry(nodes[block], column).page != kNoPage;
+           index.entry(nodes[block], column + within).page != kNoPage;
   };
   const auto resumable = [&](int32_t b) {
     size_t column = 0;
@@ -54,13 +58,14 @@ int32_t best_boundary(const Cache& cache, const std::vector<int32_t>& tokens) {
       int32_t first = 0;
       if (group.kind == LayerKind::window) first = b - group.window + 1;
       if (group.kind == LayerKind::chunk) first = b / group.chunk * group.chunk;
-      for (int32_t token = std::max(0, first); token < b; ++token) {
-        if (!has(token, column)) return false;
+      // Behind the last token alone: as if the page it goes into were needed, too.
+      const int32_t end = b % page == 0 ? b : b + 1;
+      for (int32_t token = std::max(0, first); token < end; ++token) {
+        if (!has(token, column, group.page_tokens)) return false;
       }
-      if (b % page != 0 && !has(b - 1, column)) return false;
-      ++column;
+      column += static_cast<size_t>(page / group.page_tokens);
     }
-    return !states || (b % page == 0 && has(b - 1, index.snapshots()));
+    return !states || (b % page == 0 && has(b - 1, index.snapshots(), page));
   };
   const auto n = static_cast<int32_t>(tokens.size());
   // A prefix is known only as far as its nodes are.
@@ -95,7 +100,7 @@ TEST(Match, AWarmPromptComputesItsTailAlone) {
 // Boundary values around every size, against the brute force, in caches that pressure has thinned.
 TEST(Match, FindsTheLargestResumableBoundary) {
   for (const int32_t page : {16, 4, 1}) {
-    for (const sim::Mix& mix : sim::mixes(page)) {
+    for (const sim::Mix& mix : sim::all_mixes(page)) {
       Cache cache = cache_of(mix, mix.memory_bytes);
       std::mt19937 random(17);
       int32_t n_hits = 0;

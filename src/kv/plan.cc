@@ -20,11 +20,13 @@ int64_t largest(int64_t limit, const Fits& fits) {
 
 }  // namespace
 
-int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages) {
-  CHECK(pages.size() == layout.groups.size());
+int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages,
+                     std::span<const int64_t> more) {
+  CHECK(pages.size() == layout.groups.size() && (more.empty() || more.size() == pages.size()));
   int64_t slabs = 0;
   for (size_t g = 0; g < pages.size(); ++g) {
-    slabs += ceil_div(pages[g], layout.groups[g].pages_per_slab);
+    const int64_t n = pages[g] + (more.empty() ? 0 : more[g]);
+    slabs += ceil_div(n, layout.groups[g].pages_per_slab);
   }
   return slabs;
 }
@@ -58,11 +60,15 @@ int64_t sequences_that_fit(std::span<const CacheGroup> groups, const ArenaLayout
   });
 }
 
+bool sequence_fits(std::span<const CacheGroup> groups, const ArenaLayout& layout, int32_t n_tokens,
+                   const StepShape& shape) {
+  return slabs_needed(layout, sequence_pages(groups, n_tokens, shape)) <= layout.n_slabs;
+}
+
 int32_t longest_sequence(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                          const StepShape& shape, int32_t limit) {
   return static_cast<int32_t>(largest(limit, [&](int64_t n_tokens) {
-    const auto pages = sequence_pages(groups, static_cast<int32_t>(n_tokens), shape);
-    return slabs_needed(layout, pages) <= layout.n_slabs;
+    return sequence_fits(groups, layout, static_cast<int32_t>(n_tokens), shape);
   }));
 }
 

@@ -12,9 +12,10 @@
 
 namespace ashlar {
 
-// Slabs that so many pages of each group lease when none is leased yet and no slab of a group has
-// room for another page of it before the next is leased.
-int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages);
+// Slabs that pages[g] (and more[g], unless it is empty) pages of each group lease when none is
+// leased yet and no slab of a group has room for another page of it before the next is leased.
+int64_t slabs_needed(const ArenaLayout& layout, std::span<const int64_t> pages,
+                     std::span<const int64_t> more = {});
 
 // The most pages of each group that a sequence holds at any moment.
 std::vector<int64_t> sequence_pages(std::span<const CacheGroup> groups, int32_t n_tokens,
@@ -29,6 +30,9 @@ StepShape resident(const StepShape& shape);
 int64_t sequences_that_fit(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                            int32_t n_tokens, const StepShape& shape);
 
+// Whether an empty arena holds a sequence of n_tokens.
+bool sequence_fits(std::span<const CacheGroup> groups, const ArenaLayout& layout, int32_t n_tokens,
+                   const StepShape& shape);
 // The longest sequence that an empty arena holds, up to `limit` tokens; 0: not one token.
 int32_t longest_sequence(std::span<const CacheGroup> groups, const ArenaLayout& layout,
                          const StepShape& shape, int32_t limit);

@@ -6,12 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <numeric>
 
-#include "base/file.h"
 #include "kv/arena.h"
-#include "kv/plan_uniform.h"
+#include "kv/plan_testing.h"
 #include "kv/uniform_align.h"
 
 namespace ashlar {
@@ -19,63 +17,7 @@ namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-ModelSpec published(const std::string& name) {
-  const auto text = read_file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
-  CHECK(text.has_value(), "{}", name);
-  const auto json = parse_json(*text, name);
-  CHECK(json.has_value(), "{}", json.error().text);
-  auto model = read_cache_spec(*json);
-  CHECK(model.has_value(), "{}", model.error().text);
-  return *std::move(model);
-}
-
-std::vector<std::string> published_names() {
-  std::vector<std::string> names;
-  const std::filesystem::path folder = std::string(ASHLAR_SOURCE_DIR) + "/tests/configs";
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-// A target, its draft if any, and their groups.
-struct Mix {
-  std::vector<ModelSpec> specs;
-  CacheFormat format;
-  std::vector<CacheGroup> groups;
-
-  explicit Mix(const std::string& name, const std::string& draft = "", CacheFormat cache = {})
-      : format(cache) {
-    specs.push_back(published(name));
-    if (!draft.empty()) specs.push_back(published(draft));
-    for (const ModelSpec& spec : specs) {
-      auto own = cache_groups(spec, format);
-      CHECK(own.has_value(), "{}", own.error().text);
-      groups.insert(groups.end(), own->begin(), own->end());
-    }
-  }
-  std::vector<PlannedModel> models() const {
-    std::vector<PlannedModel> out;
-    for (const ModelSpec& spec : specs) out.push_back({&spec, format});
-    return out;
-  }
-  StepShape shape() const {
-    if (specs.size() == 1) return {.step_tokens = 512};
-    const int32_t block = specs[1].draft->block_tokens;
-    return {.step_tokens = 512, .slack_tokens = block - 1, .state_slots = block - 1};
-  }
-};
-
-std::vector<Mix> all_mixes() {
-  std::vector<Mix> mixes;
-  for (const std::string& name : published_names()) mixes.emplace_back(name);
-  mixes.emplace_back("mimo-v2.5-pro.json", "mimo-v2.5-pro-fp4-dflash.json");
-  mixes.emplace_back("mimo-v2.5.json", "mimo-v2.5-dflash.json");
-  mixes.emplace_back("qwen3.5-4b.json", "qwen3.5-4b-dflash.json");
-  mixes.emplace_back("qwen3.5-397b-a17b-fp8.json", "", CacheFormat{.ranks = 2});
-  return mixes;
-}
+using Mix = PublishedMix;
 
 ArenaLayout layout_of(const Mix& mix, int64_t memory) {
   auto layout = arena_layout(mix.groups, memory);
@@ -106,7 +48,7 @@ int64_t admitted(const Mix& mix, const ArenaLayout& layout, int32_t n_tokens) {
 }
 
 TEST(Plan, WhatFitsIsWhatTheAllocatorAdmits) {
-  for (const Mix& mix : all_mixes()) {
+  for (const Mix& mix : published_mixes()) {
     // Small, so that slab ends count.
     const ArenaLayout layout = layout_of(mix, 8 * longest_slab(mix));
     for (const int32_t n_tokens : {1, 40, 1001}) {
@@ -118,7 +60,7 @@ TEST(Plan, WhatFitsIsWhatTheAllocatorAdmits) {
 }
 
 TEST(Plan, TheLongestSequenceFitsAndNoLonger) {
-  for (const Mix& mix : all_mixes()) {
+  for (const Mix& mix : published_mixes()) {
     const ArenaLayout layout = layout_of(mix, kGiB);
     const int32_t limit = 1 << 20;
     const int32_t longest = longest_sequence(mix.groups, layout, mix.shape(), limit);
@@ -131,7 +73,7 @@ TEST(Plan, TheLongestSequenceFitsAndNoLonger) {
 }
 
 TEST(Plan, WasteIsBounded) {
-  for (const Mix& mix : all_mixes()) {
+  for (const Mix& mix : published_mixes()) {
     for (const int64_t memory : {4 * kGiB, 60 * kGiB}) {
       const ArenaLayout layout = layout_of(mix, memory);
       EXPECT_LE(memory - layout.arena_bytes(), layout.slab_bytes);
@@ -148,7 +90,7 @@ TEST(Plan, WasteIsBounded) {
 
 TEST(Plan, NeverFewerSequencesThanUniform) {
   const std::vector<int32_t> lengths = {1024, 8192, 131072};
-  for (const Mix& mix : all_mixes()) {
+  for (const Mix& mix : published_mixes()) {
     for (const int64_t memory : {16 * kGiB, 60 * kGiB}) {
       const ArenaLayout layout = layout_of(mix, memory);
       const int32_t proposed = mix.specs.size() > 1 ? mix.specs[1].draft->block_tokens - 1 : 0;

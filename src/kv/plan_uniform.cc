@@ -52,8 +52,9 @@ UniformSpec state_spec(const StateSpec& state, int32_t ranks, const UniformPlanO
           .speculative_blocks = options.speculative};
 }
 
-Status add_model(const PlannedModel& model, const char* prefix, const UniformPlanOptions& options,
+Status add_model(std::span<const PlannedModel> models, size_t m, const UniformPlanOptions& options,
                  std::vector<UniformLayer>* layers) {
+  const PlannedModel& model = models[m];
   TRY(const auto groups, cache_groups(*model.spec, model.format));
   std::vector<std::vector<UniformSpec>> rows(model.spec->layers.size());
   for (const CacheGroup& group : groups) {
@@ -66,7 +67,7 @@ Status add_model(const PlannedModel& model, const char* prefix, const UniformPla
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     for (size_t k = 0; k < rows[i].size(); ++k) {
-      layers->push_back({fmt::format("{}.{}{}", prefix, i, k == 0 ? "" : ".index"), rows[i][k]});
+      layers->push_back({uniform_layer_name(m, static_cast<int32_t>(i), k), rows[i][k]});
     }
   }
   return {};
@@ -154,11 +155,27 @@ Result<UniformPoint> uniform_point(const UniformLayout& layout, UniformLimits li
 
 }  // namespace
 
+std::string uniform_layer_name(size_t model, int32_t layer, size_t row) {
+  return fmt::format("{}.{}{}", model == 0 ? "layers" : "draft", layer, row == 0 ? "" : ".index");
+}
+
+UniformOptions uniform_options(std::span<const UniformLayer> layers,
+                               const UniformPlanOptions& options) {
+  UniformOptions pool{.max_in_flight_tokens = options.step_tokens,
+                      .cache_block_tokens = options.block_tokens,
+                      .state_mode = StateMode::align,
+                      .pack = options.pack};
+  for (const UniformLayer& layer : layers) {
+    if (!layer.spec.attends()) pool.cache_block_tokens = layer.spec.block_tokens;
+  }
+  return pool;
+}
+
 Result<std::vector<UniformLayer>> uniform_layers(std::span<const PlannedModel> models,
                                                  const UniformPlanOptions& options) {
   std::vector<UniformLayer> layers;
   for (size_t m = 0; m < models.size(); ++m) {
-    TRY_STATUS(add_model(models[m], m == 0 ? "layers" : "draft", options, &layers));
+    TRY_STATUS(add_model(models, m, options, &layers));
   }
   TRY_STATUS(align_states(options, &layers));
   return layers;
@@ -169,14 +186,8 @@ Result<UniformPlan> uniform_plan(std::span<const PlannedModel> models,
                                  const UniformPlanOptions& options) {
   CHECK(!lengths.empty());
   TRY(std::vector<UniformLayer> layers, uniform_layers(models, options));
-  UniformOptions pool{.max_model_len = *std::min_element(lengths.begin(), lengths.end()),
-                      .max_in_flight_tokens = options.step_tokens,
-                      .cache_block_tokens = options.block_tokens,
-                      .state_mode = StateMode::align,
-                      .pack = options.pack};
-  for (const UniformLayer& layer : layers) {
-    if (!layer.spec.attends()) pool.cache_block_tokens = layer.spec.block_tokens;
-  }
+  UniformOptions pool = uniform_options(layers, options);
+  pool.max_model_len = *std::min_element(lengths.begin(), lengths.end());
   UniformPlan plan;
   TRY(plan.layout, uniform_layout(std::move(layers), options.memory_bytes, pool));
   TRY(plan.grain, uniform_grain(plan.layout.groups, pool));

@@ -47,6 +47,13 @@ struct UniformPlan {
 Result<std::vector<UniformLayer>> uniform_layers(std::span<const PlannedModel> models,
                                                  const UniformPlanOptions& options);
 
+// The name of a layer's row: the `row`-th group, counted from 0, that the layer is in.
+std::string uniform_layer_name(size_t model, int32_t layer, size_t row);
+
+// What uniform_layout() is asked for those layers; its max_model_len is the caller's to set.
+UniformOptions uniform_options(std::span<const UniformLayer> layers,
+                               const UniformPlanOptions& options);
+
 // Errors are the layout's refusals (uniform_groups.h).
 Result<UniformPlan> uniform_plan(std::span<const PlannedModel> models,
                                  std::span<const int32_t> lengths,

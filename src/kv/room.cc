@@ -6,14 +6,12 @@
 
 #include "base/checked.h"
 #include "kv/cache.h"
+#include "kv/plan.h"
 
 namespace ashlar {
 
 bool Cache::feasible(std::span<const int64_t> demand) const {
-  int64_t slabs = 0;
-  for (size_t g = 0; g < groups_.size(); ++g)
-    slabs += ceil_div(held_[g] + demand[g], arena_.layout().groups[g].pages_per_slab);
-  return slabs <= arena_.layout().n_slabs;
+  return slabs_needed(arena_.layout(), held_, demand) <= arena_.layout().n_slabs;
 }
 
 // All or nothing: nothing is evicted for a demand that cannot be met.
@@ -21,12 +19,12 @@ bool Cache::make_room(std::span<const int64_t> demand) {
   if (refuse_in_ > 0 && --refuse_in_ == 0) return false;
   if (arena_.fits(demand)) return true;
   if (!feasible(demand)) return false;
-  const auto slabs_needed = [&](size_t g) {
+  const auto slabs_of = [&](size_t g) {
     return ceil_div(arena_.live_pages(g) + demand[g], arena_.layout().groups[g].pages_per_slab);
   };
   const auto too_many = [&] {
     int64_t slabs = 0;
-    for (size_t g = 0; g < groups_.size(); ++g) slabs += slabs_needed(g);
+    for (size_t g = 0; g < groups_.size(); ++g) slabs += slabs_of(g);
     return slabs > arena_.layout().n_slabs;
   };
   while (too_many()) evict_one();
@@ -35,7 +33,7 @@ bool Cache::make_room(std::span<const int64_t> demand) {
     size_t cheapest = groups_.size();
     int64_t least = 0;
     for (size_t g = 0; g < groups_.size(); ++g) {
-      if (arena_.leased_slabs(g) <= slabs_needed(g)) continue;
+      if (arena_.leased_slabs(g) <= slabs_of(g)) continue;
       const int64_t n_bytes = arena_.emptiest(g) * arena_.layout().groups[g].page_bytes;
       if (cheapest == groups_.size() || n_bytes < least) cheapest = g, least = n_bytes;
     }
@@ -66,7 +64,7 @@ void Cache::evict(NodeId node, size_t column) {
     free_snapshots_.push_back(number);
     return;
   }
-  const size_t g = token_groups_[column];
+  const size_t g = column_groups_[column];
   free_page(g, index_.take(node, column));
   if (!kind_row(groups_[g].kind).needs_all) return;
   for (size_t other = 0; other < index_.n_columns(); ++other) {
@@ -100,11 +98,11 @@ void Cache::tell_owner(size_t group, const MovedPage& moved) {
       at = std::find(pages.begin(), pages.end(), moved.from) - pages.begin();
     return patch(pages, at);
   }
-  const auto column = std::find(token_groups_.begin(), token_groups_.end(), group);
-  index_.set_page(id, static_cast<size_t>(column - token_groups_.begin()), moved.to);
-  const auto block = static_cast<size_t>(index_.node(id).block);
+  index_.set_page(id, first_column_[group] + moved.owner.index, moved.to);
+  const auto first =
+      static_cast<size_t>(index_.node(id).block) * static_cast<size_t>(pages_per_block_[group]);
   for (Tables* tables : tables_) {
-    if (tables != nullptr) patch(tables->pages[group], block);
+    if (tables != nullptr) patch(tables->pages[group], first + moved.owner.index);
   }
 }
 
@@ -117,8 +115,8 @@ void Cache::let_go(NodeId node, size_t column, Worth worth) {
 }
 
 void Cache::count_held(size_t column, int64_t by) {
-  if (column < token_groups_.size()) {
-    held_[token_groups_[column]] += by;
+  if (column < column_groups_.size()) {
+    held_[column_groups_[column]] += by;
     return;
   }
   for (const size_t g : state_groups_) held_[g] += by * groups_[g].n_layers();
@@ -131,48 +129,35 @@ bool Cache::has_room(int32_t n_tokens, int32_t step_tokens) const {
 // What it holds already need not be found again, unless others hold it and it may leave: a window
 // page, or a tail that it will copy.
 bool Cache::has_room(const Tables& tables, int32_t n_tokens, int32_t step_tokens) const {
-  Counts demand = most(n_tokens, step_tokens);
+  Counts demand = sequence_pages(groups_, n_tokens, shape(step_tokens));
   for (size_t g = 0; g < groups_.size() && !tables.pages.empty(); ++g) {
-    const auto column = static_cast<size_t>(
-        std::find(token_groups_.begin(), token_groups_.end(), g) - token_groups_.begin());
+    const bool by_token = groups_[g].has_tokens(), needs_all = kind_row(groups_[g].kind).needs_all;
+    const int64_t n_shared = by_token ? shared_pages(tables, g) : 0;
+    const int64_t n_staying =
+        needs_all ? tables.n_tokens / block_tokens_ * int64_t{pages_per_block_[g]} : 0;
     const auto& pages = tables.pages[g];
-    for (size_t i = 0; i < pages.size(); ++i) {
-      if (pages[i] == kNoPage) continue;
-      const bool shared = column < token_groups_.size() && i < tables.nodes.size() &&
-                          index_.entry(tables.nodes[i], column).refs > 1;
-      const bool stays = kind_row(groups_[g].kind).needs_all &&
-                         static_cast<int64_t>(i + 1) * page_tokens_ <= tables.n_tokens;
-      demand[g] -= !shared || stays;
+    for (int64_t i = 0; i < std::ssize(pages); ++i) {
+      if (pages[static_cast<size_t>(i)] == kNoPage) continue;
+      demand[g] -= i < n_staying || i >= n_shared || !others_hold(tables, g, i);
     }
     demand[g] = std::max<int64_t>(0, demand[g]);
   }
   return feasible(demand);
 }
 
-Cache::Counts Cache::most(int32_t n_tokens, int32_t step_tokens) const {
-  const StepShape shape = {.step_tokens = step_tokens,
-                           .slack_tokens = options_.slack_tokens,
-                           .state_slots = options_.state_slots};
-  Counts pages;
-  for (const CacheGroup& group : groups_) pages.push_back(most_pages(group, n_tokens, shape));
-  return pages;
+StepShape Cache::shape(int32_t step_tokens) const {
+  return {.step_tokens = step_tokens,
+          .slack_tokens = options_.slack_tokens,
+          .state_slots = options_.state_slots};
 }
 
 bool Cache::could_ever_fit(int32_t n_tokens, int32_t step_tokens) const {
-  const Counts pages = most(n_tokens, step_tokens);
-  int64_t slabs = 0;
-  for (size_t g = 0; g < groups_.size(); ++g)
-    slabs += ceil_div(pages[g], arena_.layout().groups[g].pages_per_slab);
-  return slabs <= arena_.layout().n_slabs;
+  return sequence_fits(groups_, arena_.layout(), n_tokens, shape(step_tokens));
 }
 
 int32_t Cache::longest_sequence(int32_t step_tokens) const {
-  int32_t low = 0, high = 1 << 30;  // low fits, high does not (or is beyond any model)
-  while (high - low > 1) {
-    const int32_t middle = low + (high - low) / 2;
-    (could_ever_fit(middle, step_tokens) ? low : high) = middle;
-  }
-  return low;
+  constexpr int32_t kBeyondAnyModel = 1 << 30;
+  return ashlar::longest_sequence(groups_, arena_.layout(), shape(step_tokens), kBeyondAnyModel);
 }
 
 int64_t Cache::unused_bytes() const {

@@ -44,6 +44,33 @@ TEST(Share, TwoSequencesHoldOnePageAndWriteIntoTheirOwn) {
   cache.release(&two.tables);
 }
 
+// Pages of 32 and of 16 tokens: a block is 32, and what is shared or copied of it is all its pages.
+TEST(Share, ABlockOfSeveralPagesIsSharedWhole) {
+  Cache cache = plenty("full*2+window/16");
+  TestSequence one, two, three;
+  begin(&cache, &one, text_of(1, 64));
+  ASSERT_TRUE(cache.reserve(&one.tables, 48));
+  cache.commit(&one.tables, 48, one.tokens);
+  EXPECT_EQ(peek(&cache, text_of(1, 64)), 32);  // the third page is full, its block is not
+  ASSERT_TRUE(compute(&cache, &one));
+  EXPECT_EQ(begin(&cache, &two, text_of(1, 64)), 63);
+  EXPECT_EQ(begin(&cache, &three, text_of(1, 60)), 32);
+  EXPECT_EQ(two.tables.pages[0].size(), 2u);
+  EXPECT_EQ(two.tables.pages[1].size(), 4u);
+  EXPECT_EQ(two.tables.first_page[1], 2);  // the query at 63 sees from 44 on
+  EXPECT_EQ(three.tables.pages[1].size(), 2u);
+  EXPECT_EQ(three.tables.first_page[1], 0);  // the one at 32 from 13 on
+  ASSERT_TRUE(cache.reserve(&two.tables, 64));
+  EXPECT_EQ(cache.take_copies().size(), 3u);  // one page of the full group, two of the window's
+  cache.commit(&two.tables, 64, two.tokens);
+  EXPECT_EQ(two.tables.pages[0], one.tables.pages[0]);
+  EXPECT_EQ(two.tables.pages[1][3], one.tables.pages[1][3]);
+  const Tables* all[] = {&one.tables, &two.tables, &three.tables};
+  cache.audit(all);
+  for (TestSequence* s : {&one, &two, &three}) cache.release(&s->tables);
+  cache.audit({});
+}
+
 TEST(Share, NothingIsShareableBeforeItsCommit) {
   for (const sim::Mix& mix : sim::mixes(16)) {
     Cache cache = cache_of(mix, int64_t{16} << 20);

@@ -1,4 +1,4 @@
-// Snapshots: copies of a sequence's states at page boundaries, never written again.
+// Snapshots: copies of a sequence's states at block boundaries, never written again.
 
 #include <algorithm>
 #include <climits>
@@ -16,17 +16,17 @@ int32_t Cache::next_stop(const Tables& tables) const {
 
 bool Cache::snapshot(Tables* tables) {
   if (state_groups_.empty() || tables->resume != kNoNode) return false;
-  CHECK(tables->n_tokens > 0 && tables->n_tokens % page_tokens_ == 0 &&
-            static_cast<int32_t>(tables->nodes.size()) * page_tokens_ >= tables->n_tokens,
+  CHECK(tables->n_tokens > 0 && tables->n_tokens % block_tokens_ == 0 &&
+            static_cast<int32_t>(tables->nodes.size()) * block_tokens_ >= tables->n_tokens,
         "a snapshot at {} tokens, {} blocks of them shareable", tables->n_tokens,
         tables->nodes.size());
   return take_snapshot(tables, tables->n_tokens, 0);
 }
 
-// The last page boundary that this commit reaches, if its state is at hand: with slots every
+// The last block boundary that this commit reaches, if its state is at hand: with slots every
 // token's is, without only the last one's.
 void Cache::keep_states(Tables* tables, int32_t end) {
-  const int32_t boundary = end - end % page_tokens_;
+  const int32_t boundary = end - end % block_tokens_;
   const bool with_slots = has_slots(*tables);
   if (boundary <= tables->n_tokens || (boundary != end && !with_slots)) return;
   const bool stop = std::binary_search(tables->stops.begin(), tables->stops.end(), boundary);
@@ -40,7 +40,7 @@ bool Cache::has_slots(const Tables& tables) const {
 }
 
 bool Cache::take_snapshot(Tables* tables, int32_t boundary, int32_t slot) {
-  const NodeId node = tables->nodes[static_cast<size_t>(boundary / page_tokens_ - 1)];
+  const NodeId node = tables->nodes[static_cast<size_t>(boundary / block_tokens_ - 1)];
   if (index_.entry(node, index_.snapshots()).page == kNoPage) {
     std::fill(demand_.begin(), demand_.end(), 0);
     for (const size_t g : state_groups_) demand_[g] = groups_[g].n_layers();
@@ -56,7 +56,7 @@ bool Cache::take_snapshot(Tables* tables, int32_t boundary, int32_t slot) {
   const NodeId before = std::exchange(tables->snapshot, node);
   if (before == kNoNode || before == node || !superseded(before)) return true;
   // While generating, only the latest is kept, beside the prompt's last.
-  const int32_t before_tokens = (index_.node(before).block + 1) * page_tokens_;
+  const int32_t before_tokens = (index_.node(before).block + 1) * block_tokens_;
   if (before_tokens >= tables->n_prompt) {
     evict(before, index_.snapshots());
   } else if (boundary < tables->n_prompt) {
@@ -124,18 +124,19 @@ void Cache::rotate_states(Tables* tables, int32_t end) {
   }
 }
 
-int32_t Cache::default_interval(std::span<const CacheGroup> groups, int32_t page_tokens) {
+int32_t Cache::default_interval(std::span<const CacheGroup> groups, const ArenaLayout& layout,
+                                int32_t block_tokens) {
   constexpr int64_t kLeast = 512, kMost = 8192;
   int64_t state = 0, token = 0;
-  for (const CacheGroup& group : groups) {
-    if (group.kind == LayerKind::state) {
-      state += group.n_layers() * group.page_bytes();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].has_tokens()) {
+      token += groups[g].token_bytes();
     } else {
-      token += group.token_bytes();
+      state += groups[g].n_layers() * layout.groups[g].page_bytes;
     }
   }
   const int64_t tokens = token == 0 ? kMost : state / token;
-  return static_cast<int32_t>(round_up(std::clamp(tokens, kLeast, kMost), page_tokens));
+  return static_cast<int32_t>(round_up(std::clamp(tokens, kLeast, kMost), block_tokens));
 }
 
 }  // namespace ashlar

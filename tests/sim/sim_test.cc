@@ -1,6 +1,6 @@
 // Random lives on every mix of layer kinds, and the traces of those that once failed.
 //
-//   sim_test                      20,000 operations
+//   sim_test                      30,000 operations
 //   ASHLAR_SIM_SEEDS=200 ASHLAR_SIM_OPS=5000 sim_test     a million
 //   ASHLAR_SIM_TRACE=file sim_test --gtest_filter=*Traces*   one trace, without a child process
 
@@ -24,9 +24,9 @@ int64_t setting(const char* name, int64_t otherwise) {
 
 Trace random_trace(uint32_t seed, int64_t n_ops) {
   constexpr int32_t kPageTokens[] = {16, 4, 1, 16, 32};
-  const size_t n_mixes = mixes(1).size() + skipping_mixes(1).size();
+  const size_t n_mixes = all_mixes(1).size() + skipping_mixes(1).size();
   const int32_t page_tokens = kPageTokens[(seed / n_mixes) % 5];
-  std::vector<Mix> all = mixes(page_tokens);
+  std::vector<Mix> all = all_mixes(page_tokens);
   for (Mix& mix : skipping_mixes(page_tokens)) all.push_back(std::move(mix));
   Trace trace{.mix = all[seed % all.size()].name};
   std::mt19937 random(seed);
@@ -35,7 +35,7 @@ Trace random_trace(uint32_t seed, int64_t n_ops) {
 }
 
 TEST(Sim, RandomLivesKeepTheBooksAndReadWhatTheyWrote) {
-  const int64_t n_seeds = setting("ASHLAR_SIM_SEEDS", 45);
+  const int64_t n_seeds = setting("ASHLAR_SIM_SEEDS", 66);
   const int64_t n_ops = setting("ASHLAR_SIM_OPS", 500);
   const auto first = static_cast<uint32_t>(setting("ASHLAR_SIM_FIRST", 0));
   for (uint32_t seed = first; seed < first + n_seeds; ++seed) {
@@ -53,15 +53,16 @@ TEST(Sim, RandomLivesKeepTheBooksAndReadWhatTheyWrote) {
 
 // A run that never meets pressure proves little: each mix must have seen all of it.
 TEST(Sim, EveryMixMeetsEveryPressure) {
-  for (const Mix& mix : mixes(16)) {
+  for (const Mix& mix : all_mixes(16)) {
     World world(mix);
     std::mt19937 random(11);
     for (int i = 0; i < 6000; ++i) world.apply(random_op(random));
     const CacheStats& stats = world.cache().stats();
-    EXPECT_GT(stats.hit_tokens, 500) << mix.name;
+    EXPECT_GT(stats.hit_tokens, 200) << mix.name;
     EXPECT_GT(stats.n_evicted, 50) << mix.name;
     EXPECT_GT(world.n_refused(), 5) << mix.name;
-    EXPECT_EQ(stats.n_moved > 0, mix.groups.size() > 1) << mix.name;
+    // In a pool every page is a block of its own.
+    EXPECT_EQ(stats.n_moved > 0, mix.groups.size() > 1 && !mix.equal_blocks) << mix.name;
     bool stateful = false;
     for (const CacheGroup& group : mix.groups) stateful |= group.kind == LayerKind::state;
     EXPECT_EQ(stats.n_snapshots > 50, stateful) << mix.name;

@@ -14,7 +14,7 @@ constexpr int32_t kStepTokens = 48;
 
 }  // namespace
 
-World::World(const Mix& mix) : cache_(*Cache::create(mix.groups, mix.memory_bytes, mix.options)) {
+World::World(const Mix& mix) : cache_(*Cache::create(*mix.layout(), mix.options)) {
   cache_.poison_freed_pages(true);
   for (const CacheGroup& group : mix.groups) has_states_ |= group.kind == LayerKind::state;
   // System prompts that everybody may begin with.
@@ -46,7 +46,7 @@ void World::apply(const Op& op) {
         if (idle) fork(*life);
         break;
       case Verb::snapshot: {
-        const int32_t page = cache_.groups()[0].page_tokens;
+        const int32_t page = cache_.block_tokens();
         const int32_t n = life->tables.n_tokens;
         if (idle && n > 0 && n % page == 0) (void)cache_.snapshot(&life->tables);
         break;
@@ -110,7 +110,7 @@ void World::resume(Life* life) {
   const int32_t hit = cache_.match(
       &life->tables, {.tokens = life->tokens, .salt = life->salt, .adapter = {}, .marks = marks});
   CHECK(hit == life->tables.n_tokens && hit < n, "a hit of {} of {} tokens", hit, n);
-  CHECK(hit == n - 1 || hit % cache_.groups()[0].page_tokens == 0, "a hit of {} tokens", hit);
+  CHECK(hit == n - 1 || hit % cache_.block_tokens() == 0, "a hit of {} tokens", hit);
   life->state = State::idle;
 }
 
@@ -224,7 +224,7 @@ void World::remove(Life* life) {
 
 // What the pages of the blocks up to `end` carry, by the key the index gives them.
 void World::remember_blocks(const Life& life, int32_t end) {
-  const int32_t page = cache_.groups()[0].page_tokens;
+  const int32_t page = cache_.block_tokens();
   PrefixIndex keys(1, false, 0);
   Digest key = keys.root(life.salt, {});
   for (int32_t t = 0; t + page <= end; t += page) {
@@ -236,18 +236,21 @@ void World::remember_blocks(const Life& life, int32_t end) {
 
 void World::check_cached() const {
   const PrefixIndex& index = cache_.index();
-  std::vector<size_t> token_groups;
-  for (size_t g = 0; g < cache_.groups().size(); ++g) {
-    if (kind_row(cache_.groups()[g].kind).by_token) token_groups.push_back(g);
-  }
   for (NodeId id = 0; id < index.node_limit(); ++id) {
     if (!index.node(id).used) continue;
-    for (size_t c = 0; c < token_groups.size(); ++c) {
-      const uint32_t page = index.entry(id, c).page;
-      if (page == kNoPage) continue;
-      const auto written = written_.find(index.node(id).key);
-      CHECK(written != written_.end(), "node {} stands for tokens nobody wrote", id);
-      check_page(cache_, token_groups[c], page, written->second);
+    size_t column = 0;
+    for (size_t g = 0; g < cache_.groups().size(); ++g) {
+      const CacheGroup& group = cache_.groups()[g];
+      if (!group.has_tokens()) continue;
+      for (int32_t at = 0; at < cache_.block_tokens(); at += group.page_tokens, ++column) {
+        const uint32_t page = index.entry(id, column).page;
+        if (page == kNoPage) continue;
+        const auto written = written_.find(index.node(id).key);
+        CHECK(written != written_.end(), "node {} stands for tokens nobody wrote", id);
+        check_page(cache_, g, page,
+                   std::span(written->second)
+                       .subspan(static_cast<size_t>(at), static_cast<size_t>(group.page_tokens)));
+      }
     }
   }
 }

@@ -1,0 +1,75 @@
+#pragma once
+
+// Published models as a plan sees them: every config under tests/configs, and pairs with drafts.
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "kv/plan.h"
+#include "kv/plan_uniform.h"
+
+namespace ashlar {
+
+inline ModelSpec published(const std::string& name) {
+  const auto text = read_file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
+  CHECK(text.has_value(), "{}", name);
+  const auto json = parse_json(*text, name);
+  CHECK(json.has_value(), "{}", json.error().text);
+  auto model = read_cache_spec(*json);
+  CHECK(model.has_value(), "{}", model.error().text);
+  return *std::move(model);
+}
+
+inline std::vector<std::string> published_names() {
+  std::vector<std::string> names;
+  const std::filesystem::path folder = std::string(ASHLAR_SOURCE_DIR) + "/tests/configs";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// A target, its draft if any, and their groups.
+struct PublishedMix {
+  std::vector<ModelSpec> specs;
+  CacheFormat format;
+  std::vector<CacheGroup> groups;
+
+  explicit PublishedMix(const std::string& name, const std::string& draft = "",
+                        CacheFormat cache = {})
+      : format(cache) {
+    specs.push_back(published(name));
+    if (!draft.empty()) specs.push_back(published(draft));
+    for (const ModelSpec& spec : specs) {
+      auto own = cache_groups(spec, format);
+      CHECK(own.has_value(), "{}", own.error().text);
+      groups.insert(groups.end(), own->begin(), own->end());
+    }
+  }
+  std::vector<PlannedModel> models() const {
+    std::vector<PlannedModel> out;
+    for (const ModelSpec& spec : specs) out.push_back({&spec, format});
+    return out;
+  }
+  StepShape shape() const {
+    if (specs.size() == 1) return {.step_tokens = 512};
+    const int32_t block = specs[1].draft->block_tokens;
+    return {.step_tokens = 512, .slack_tokens = block - 1, .state_slots = block - 1};
+  }
+};
+
+inline std::vector<PublishedMix> published_mixes() {
+  std::vector<PublishedMix> mixes;
+  for (const std::string& name : published_names()) mixes.emplace_back(name);
+  mixes.emplace_back("mimo-v2.5-pro.json", "mimo-v2.5-pro-fp4-dflash.json");
+  mixes.emplace_back("mimo-v2.5.json", "mimo-v2.5-dflash.json");
+  mixes.emplace_back("qwen3.5-4b.json", "qwen3.5-4b-dflash.json");
+  mixes.emplace_back("qwen3.5-397b-a17b-fp8.json", "", CacheFormat{.ranks = 2});
+  return mixes;
+}
+
+}  // namespace ashlar

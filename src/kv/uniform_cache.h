@@ -1,0 +1,25 @@
+#pragma once
+
+// The uniform layout (uniform.h) as a cache runs on it: the reference's groups, and an arena whose
+// slabs are its blocks, so that one pool of equal blocks serves every group. Tables, index and
+// kernels are those of any other layout.
+//
+// A block of an attention group is one page of all its layers: the i-th pack begins at i times the
+// reference's page, K before V, layers of a pack one after another. A block of a state group is one
+// state of each of its layers. What the reference pads stays in the page, and places of tensors
+// that a group has no layer for stay behind it.
+//
+// There is no null block: a table without a page says so itself, and all blocks serve.
+
+#include "kv/layout.h"
+#include "kv/plan_uniform.h"
+
+namespace ashlar {
+
+// As many blocks as uniform_layout() counts, each rounded up to whole granules. Errors: those of
+// uniform_groups.h; exhausted when not one token fits; unsupported above 1 TiB, and for groups of
+// layers with rows of different shapes, which only an arena runs.
+Result<CacheLayout> uniform_cache_layout(std::span<const PlannedModel> models,
+                                         const UniformPlanOptions& options);
+
+}  // namespace ashlar
