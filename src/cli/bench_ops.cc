@@ -92,7 +92,8 @@ Status bench_ops(const OpsFlags& flags, Isa isa) {
   std::vector<Measured> measured;
   Progress bar("measuring");
   // One list at a time: each holds its data while it lives.
-  for (const auto make : {rms_norm_bench, gemm_bench, experts_bench, attention_bench}) {
+  for (const auto make :
+       {rms_norm_bench, gemm_bench, experts_bench, attention_bench, delta_bench}) {
     for (BenchCase& one : make(ops, pool)) {
       if ((one.op + " " + one.shape).find(flags.filter) == std::string::npos) continue;
       const Times times = time_runs(one.run, flags.seconds);

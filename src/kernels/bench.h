@@ -25,5 +25,6 @@ std::vector<BenchCase> rms_norm_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> gemm_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> experts_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> attention_bench(const Ops& ops, Pool& pool);
+std::vector<BenchCase> delta_bench(const Ops& ops, Pool& pool);
 
 }  // namespace ashlar

@@ -7,10 +7,13 @@
 
 #include "kernels/act/silu_mul.h"
 #include "kernels/attention/attention.h"
+#include "kernels/delta/causal_conv.h"
+#include "kernels/delta/delta.h"
 #include "kernels/embed/embed.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa.h"
 #include "kernels/moe/moe.h"
+#include "kernels/norm/gated_norm.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/sample/sample.h"
@@ -27,6 +30,10 @@ struct Ops {
   ExpertsFn experts;
   KvWriteFn kv_write;
   AttentionFn attention;
+  CausalConvFn causal_conv;
+  DeltaGatesFn delta_gates;
+  DeltaFn delta;
+  GatedNormFn gated_norm;
 };
 
 // REQUIRES that this machine runs `isa`.
