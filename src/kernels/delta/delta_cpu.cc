@@ -18,6 +18,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr int32_t kTokens =
     16;                       // whose q and k are prepared together; they stay in the first cache
 constexpr int64_t kRows = 4;  // of S, updated together
+// Rows that take all the prepared tokens before the next ones do; they stay in the first cache. A
+// row waits for its own last update, so several groups of kRows take turns.
+constexpr int64_t kTileRows = 16;
 
 // A token as one head sees it; q and k normalised, q scaled.
 struct Token {
@@ -134,8 +137,8 @@ void Prepare(const DeltaParams& p, int64_t t, int64_t head, Token* token) {
   token->kq = Dot(token->k, token->q, key_dim);
 }
 
-// All of a sequence's rows through one head: kTokens at a time, and of those four rows of S at a
-// time, so that S is walked once for kTokens tokens.
+// All of a sequence's rows through one head: kTokens at a time, through kTileRows of S at a time,
+// so that S is walked once for kTokens tokens.
 void WalkHead(const DeltaParams& p, const StateSeq& seq, int64_t head) {
   const int64_t key_dim = p.k.dim(2), value_dim = p.v.dim(2);
   const int64_t head_offset = head * value_dim * key_dim;
@@ -151,11 +154,14 @@ void WalkHead(const DeltaParams& p, const StateSeq& seq, int64_t head) {
     }
     const bool fresh = begin == 0 && seq.position == 0;
     if (fresh) states[0] = states[1];
-    for (int64_t row = 0; row < value_dim; row += kRows) {
-      const int64_t at = row * key_dim;
-      if (fresh) std::memset(states[0] + at, 0, static_cast<size_t>(kRows * key_dim) * 4);
+    for (int64_t first = 0; first < value_dim; first += kTileRows) {
+      const int64_t at = first * key_dim;
+      if (fresh) std::memset(states[0] + at, 0, static_cast<size_t>(kTileRows * key_dim) * 4);
       for (int32_t i = 0; i < n; ++i) {
-        StepRows(tokens[i], row, key_dim, states[i] + at, states[i + 1] + at);
+        for (int64_t row = first; row < first + kTileRows; row += kRows) {
+          StepRows(tokens[i], row, key_dim, states[i] + row * key_dim,
+                   states[i + 1] + row * key_dim);
+        }
       }
     }
   }
