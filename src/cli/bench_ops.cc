@@ -93,7 +93,7 @@ Status bench_ops(const OpsFlags& flags, Isa isa) {
   Progress bar("measuring");
   // One list at a time: each holds its data while it lives.
   for (const auto make :
-       {rms_norm_bench, gemm_bench, experts_bench, attention_bench, latent_bench}) {
+       {rms_norm_bench, gemm_bench, experts_bench, attention_bench, latent_bench, delta_bench}) {
     for (BenchCase& one : make(ops, pool)) {
       if ((one.op + " " + one.shape).find(flags.filter) == std::string::npos) continue;
       const Times times = time_runs(one.run, flags.seconds);

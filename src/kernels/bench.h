@@ -26,5 +26,6 @@ std::vector<BenchCase> gemm_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> experts_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> attention_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> latent_bench(const Ops& ops, Pool& pool);
+std::vector<BenchCase> delta_bench(const Ops& ops, Pool& pool);
 
 }  // namespace ashlar

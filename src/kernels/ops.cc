@@ -12,7 +12,11 @@ Ops cpu_ops(Isa isa) {
           .experts = experts_cpu(isa),
           .kv_write = kv_write_cpu(isa),
           .attention = attention_cpu(isa),
-          .latent = latent_cpu(isa)};
+          .latent = latent_cpu(isa),
+          .causal_conv = causal_conv_cpu(isa),
+          .delta_gates = delta_gates,
+          .delta = delta_cpu(isa),
+          .gated_norm = gated_norm_cpu(isa)};
 }
 
 Ops reference_ops() {
@@ -25,7 +29,11 @@ Ops reference_ops() {
           .experts = experts_ref,
           .kv_write = kv_write_ref,
           .attention = attention_ref,
-          .latent = latent_ref};
+          .latent = latent_ref,
+          .causal_conv = causal_conv_ref,
+          .delta_gates = delta_gates_ref,
+          .delta = delta_ref,
+          .gated_norm = gated_norm_ref};
 }
 
 std::string body_name(const Ops& ops, DType compute, DType stored) {

@@ -8,11 +8,14 @@
 #include "kernels/act/gate.h"
 #include "kernels/act/silu_mul.h"
 #include "kernels/attention/attention.h"
+#include "kernels/delta/causal_conv.h"
+#include "kernels/delta/delta.h"
 #include "kernels/embed/embed.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa.h"
 #include "kernels/latent/latent.h"
 #include "kernels/moe/moe.h"
+#include "kernels/norm/gated_norm.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/sample/sample.h"
@@ -30,6 +33,10 @@ struct Ops {
   KvWriteFn kv_write;
   AttentionFn attention;
   LatentFn latent;
+  CausalConvFn causal_conv;
+  DeltaGatesFn delta_gates;
+  DeltaFn delta;
+  GatedNormFn gated_norm;
 };
 
 // REQUIRES that this machine runs `isa`.

@@ -1,0 +1,194 @@
+#include "kernels/delta/delta.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/delta/delta_cpu.cc"
+#include "kernels/cpu_targets.h"
+// After cpu_targets.h, which trims the list of targets.
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+HWY_BEFORE_NAMESPACE();
+namespace ashlar::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr int32_t kTokens =
+    16;                       // whose q and k are prepared together; they stay in the first cache
+constexpr int64_t kRows = 4;  // of S, updated together
+// Rows that take all the prepared tokens before the next ones do; they stay in the first cache. A
+// row waits for its own last update, so several groups of kRows take turns.
+constexpr int64_t kTileRows = 16;
+
+// A token as one head sees it; q and k normalised, q scaled.
+struct Token {
+  float q[kMaxDeltaKeyDim];
+  float k[kMaxDeltaKeyDim];
+  const float* v;  // [value_dim]
+  float* out;      // [value_dim]
+  float decay;
+  float beta;
+  float kq;  // dot(k, q)
+};
+
+float Dot(const float* HWY_RESTRICT x, const float* HWY_RESTRICT y, int64_t n) {
+  const hn::ScalableTag<float> d;
+  auto sums = hn::Zero(d);
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+    sums = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sums);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+void Normal(const float* HWY_RESTRICT x, int64_t n, bool l2norm, float scale,
+            float* HWY_RESTRICT y) {
+  const hn::ScalableTag<float> d;
+  const float factor = l2norm ? scale / std::sqrt(Dot(x, x, n) + kL2NormEps) : scale;
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, y + i);
+  }
+}
+
+// sums[i] is the sum of the lanes of the i-th vector.
+#if HWY_TARGET == HWY_SCALAR
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void SumsOf4(D, V a, V b, V c, V e, float* sums) {
+  sums[0] = hn::GetLane(a), sums[1] = hn::GetLane(b);
+  sums[2] = hn::GetLane(c), sums[3] = hn::GetLane(e);
+}
+#else
+// The sum of a vector's 128-bit blocks.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE auto SumOfBlocks(D d, V v) {
+  if constexpr (hn::MaxLanes(d) <= 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return SumOfBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void SumsOf4(D d, V a, V b, V c, V e, float* sums) {
+  const auto ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const auto be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  const auto all = hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be));
+  hn::Store(SumOfBlocks(d, all), hn::CappedTag<float, 4>(), sums);
+}
+#endif
+
+// Four rows of S through one token; `from` and `to` may be the same. The output needs no second
+// walk: (decay S + error k^T) q = decay (S q) + error (k . q).
+HWY_INLINE void StepRows(const Token& token, int64_t row, int64_t key_dim, const float* from,
+                         float* to) {
+  const hn::ScalableTag<float> d;
+  const hn::CappedTag<float, kRows> d4;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto k0 = hn::Zero(d), k1 = k0, k2 = k0, k3 = k0;
+  auto q0 = k0, q1 = k0, q2 = k0, q3 = k0;
+  for (int64_t i = 0; i < key_dim; i += lanes) {
+    const auto k = hn::LoadU(d, token.k + i);
+    const auto q = hn::LoadU(d, token.q + i);
+    const auto s0 = hn::LoadU(d, from + i);
+    const auto s1 = hn::LoadU(d, from + key_dim + i);
+    const auto s2 = hn::LoadU(d, from + 2 * key_dim + i);
+    const auto s3 = hn::LoadU(d, from + 3 * key_dim + i);
+    k0 = hn::MulAdd(s0, k, k0), q0 = hn::MulAdd(s0, q, q0);
+    k1 = hn::MulAdd(s1, k, k1), q1 = hn::MulAdd(s1, q, q1);
+    k2 = hn::MulAdd(s2, k, k2), q2 = hn::MulAdd(s2, q, q2);
+    k3 = hn::MulAdd(s3, k, k3), q3 = hn::MulAdd(s3, q, q3);
+  }
+  HWY_ALIGN float recalled[kRows];
+  HWY_ALIGN float errors[kRows];
+  SumsOf4(d, k0, k1, k2, k3, errors);
+  SumsOf4(d, q0, q1, q2, q3, recalled);
+  for (int64_t r = 0; r < kRows; r += static_cast<int64_t>(hn::Lanes(d4))) {
+    const auto predicted = hn::Mul(hn::Set(d4, token.decay), hn::Load(d4, errors + r));
+    const auto error =
+        hn::Mul(hn::Set(d4, token.beta), hn::Sub(hn::LoadU(d4, token.v + row + r), predicted));
+    const auto out = hn::Mul(hn::Set(d4, token.decay), hn::Load(d4, recalled + r));
+    hn::StoreU(hn::MulAdd(error, hn::Set(d4, token.kq), out), d4, token.out + row + r);
+    hn::Store(error, d4, errors + r);
+  }
+  const auto decay = hn::Set(d, token.decay);
+  const auto e0 = hn::Set(d, errors[0]), e1 = hn::Set(d, errors[1]);
+  const auto e2 = hn::Set(d, errors[2]), e3 = hn::Set(d, errors[3]);
+  const auto step = [&](auto e, auto k, int64_t at) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(e, k, hn::Mul(decay, hn::LoadU(d, from + at))), d, to + at);
+  };
+  for (int64_t i = 0; i < key_dim; i += lanes) {
+    const auto k = hn::LoadU(d, token.k + i);
+    step(e0, k, i), step(e1, k, key_dim + i);
+    step(e2, k, 2 * key_dim + i), step(e3, k, 3 * key_dim + i);
+  }
+}
+
+void Prepare(const DeltaParams& p, int64_t t, int64_t head, Token* token) {
+  const int64_t key_dim = p.k.dim(2);
+  const int64_t key_head = head / (p.v.dim(1) / p.k.dim(1));
+  Normal(p.q.row<float>(t) + key_head * key_dim, key_dim, p.l2norm, p.scale, token->q);
+  Normal(p.k.row<float>(t) + key_head * key_dim, key_dim, p.l2norm, 1.0f, token->k);
+  token->v = p.v.row<float>(t) + head * p.v.dim(2);
+  token->out = p.out.row<float>(t) + head * p.v.dim(2);
+  token->decay = std::exp(p.g.row<float>(t)[head]);
+  token->beta = p.beta.row<float>(t)[head];
+  token->kq = Dot(token->k, token->q, key_dim);
+}
+
+// All of a sequence's rows through one head: kTokens at a time, through kTileRows of S at a time,
+// so that S is walked once for kTokens tokens.
+void WalkHead(const DeltaParams& p, const StateSeq& seq, int64_t head) {
+  const int64_t key_dim = p.k.dim(2), value_dim = p.v.dim(2);
+  const int64_t head_offset = head * value_dim * key_dim;
+  Token tokens[kTokens];
+  float* states[kTokens + 1];  // before the first token, and after each
+  for (int32_t begin = 0; begin < seq.q_len; begin += kTokens) {
+    const int32_t n = std::min(kTokens, seq.q_len - begin);
+    for (int32_t i = 0; i < n; ++i) Prepare(p, seq.q_begin + begin + i, head, &tokens[i]);
+    for (int32_t i = 0; i <= n; ++i) {
+      const int32_t rows = begin + i;
+      const int32_t slot = rows == 0 ? 0 : p.state.slot_after(seq, rows);
+      states[i] = p.state.recurrent(seq, slot) + head_offset;
+    }
+    const bool fresh = begin == 0 && seq.position == 0;
+    if (fresh) states[0] = states[1];
+    for (int64_t first = 0; first < value_dim; first += kTileRows) {
+      const int64_t at = first * key_dim;
+      if (fresh) std::memset(states[0] + at, 0, static_cast<size_t>(kTileRows * key_dim) * 4);
+      for (int32_t i = 0; i < n; ++i) {
+        for (int64_t row = first; row < first + kTileRows; row += kRows) {
+          StepRows(tokens[i], row, key_dim, states[i] + row * key_dim,
+                   states[i + 1] + row * key_dim);
+        }
+      }
+    }
+  }
+}
+
+void Delta(const DeltaParams& p, Pool& pool) {
+  const int64_t heads = p.v.dim(1);
+  CHECK(p.k.dim(2) % 16 == 0 && p.v.dim(2) % 16 == 0 && p.k.dim(2) <= kMaxDeltaKeyDim,
+        "key_dim {}, value_dim {}", p.k.dim(2), p.v.dim(2));
+  CHECK(heads % p.k.dim(1) == 0, "{} heads over {} key heads", heads, p.k.dim(1));
+  CHECK(p.state.recurrent_offset_bytes % 4 == 0, "offset {}", p.state.recurrent_offset_bytes);
+  for (const StateSeq& seq : p.seqs) {
+    CHECK(seq.n_slots == 0 || seq.q_len <= seq.n_slots, "{} rows, {} slots", seq.q_len,
+          seq.n_slots);
+  }
+  pool.each(static_cast<int64_t>(p.seqs.size()) * heads, [&](int64_t task, int) {
+    WalkHead(p, p.seqs[static_cast<size_t>(task / heads)], task % heads);
+  });
+}
+
+}  // namespace ashlar::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ashlar {
+
+ASHLAR_PER_ISA(delta_cpu, Delta)
+
+}  // namespace ashlar
+#endif
