@@ -84,20 +84,25 @@ TARGET_VBMI void decode_e4m3(const std::byte* codes, const std::byte*, int64_t n
   }
 }
 
-// One block of scales of decoded weights; x and w are padded with zeros to a multiple of 64.
-template <int kRows>
-TARGET_BF16_INLINE void scaled_block(const GemmTile& t, int64_t begin, int64_t end, int64_t index,
-                                     __m512 (&total)[kRows][kTileColumns]) {
+// One block of scales of decoded weights; x and w are padded with zeros to a multiple of 64. Sums
+// are folded before they are scaled: a multiplication for four outputs instead of one.
+template <int kRows, int kSteps>
+TARGET_BF16_INLINE void scaled_block(const GemmTile& t, int64_t begin, __m512 (&total)[kRows]) {
   __m512 acc[kRows][kTileColumns];
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
     for (int n = 0; n < kTileColumns; ++n) acc[m][n] = _mm512_setzero_ps();
   }
-  for (int64_t at = begin * 2; at < end * 2; at += 64) {
+#pragma GCC unroll 4
+  for (int step = 0; step < kSteps; ++step) {
+    const int64_t at = begin * 2 + step * 64;
     __m512i w[kTileColumns];
 #pragma GCC unroll 8
-    for (int n = 0; n < kTileColumns; ++n) w[n] = _mm512_loadu_si512(t.w[n] + at);
+    for (int n = 0; n < kTileColumns; ++n) {
+      w[n] = _mm512_loadu_si512(t.w[n] + at);
+      _mm_prefetch(reinterpret_cast<const char*>(t.next + n * t.next_stride + at), _MM_HINT_T0);
+    }
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
       const __m512i x = _mm512_load_si512(t.x + m * t.x_stride + at);
@@ -107,33 +112,28 @@ TARGET_BF16_INLINE void scaled_block(const GemmTile& t, int64_t begin, int64_t e
       }
     }
   }
+  const int64_t index = begin / kScaleBlock;
+  const __m512 scale = _mm512_broadcast_f32x4(
+      _mm_setr_ps(t.scale[0][index], t.scale[1][index], t.scale[2][index], t.scale[3][index]));
 #pragma GCC unroll 8
-  for (int n = 0; n < kTileColumns; ++n) {
-    const __m512 scale = _mm512_set1_ps(t.scale[n][index]);
-#pragma GCC unroll 8
-    for (int m = 0; m < kRows; ++m) {
-      total[m][n] = _mm512_fmadd_ps(scale, acc[m][n], total[m][n]);
-    }
+  for (int m = 0; m < kRows; ++m) {
+    const __m512 folded = fold4(acc[m][0], acc[m][1], acc[m][2], acc[m][3]);
+    total[m] = _mm512_fmadd_ps(scale, folded, total[m]);
   }
 }
 
 template <int kRows>
 TARGET_BF16 void scaled_tile(const GemmTile& tile) {
   const GemmTile t = tile;
-  __m512 total[kRows][kTileColumns];
+  __m512 total[kRows];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) total[m] = _mm512_setzero_ps();
+  int64_t at = 0;
+  for (; at + kScaleBlock / 2 < t.k; at += kScaleBlock) scaled_block<kRows, 4>(t, at, total);
+  if (at < t.k) scaled_block<kRows, 2>(t, at, total);
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 8
-    for (int n = 0; n < kTileColumns; ++n) total[m][n] = _mm512_setzero_ps();
-  }
-  const int64_t k = (t.k + 63) / 64 * 64;
-  for (int64_t at = 0; at < k; at += kScaleBlock) {
-    const int64_t end = at + kScaleBlock < k ? at + kScaleBlock : k;
-    scaled_block<kRows>(t, at, end, at / kScaleBlock, total);
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) {
-    __m128 sums = sum_lanes4(total[m][0], total[m][1], total[m][2], total[m][3]);
+    __m128 sums = sum_blocks(total[m]);
     float* out = t.out + m * t.out_stride;
     if (t.add) sums = _mm_add_ps(_mm_loadu_ps(out), sums);
     _mm_storeu_ps(out, sums);
@@ -162,17 +162,12 @@ TARGET_VBMI_INLINE void stream_scaled(const E4M3& tables, const std::byte* w, co
   }
   const __m512 factor = _mm512_set1_ps(scale);
 #pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) total[m] = _mm512_fmadd_ps(factor, acc[m], total[m]);
+  for (int m = 0; m < kRows; ++m) total[m] = _mm512_fmadd_ps(factor, fold(acc[m]), total[m]);
 }
 
-template <int kRows>
-TARGET_BF16_INLINE void put(const GemmStream& s, int64_t n, bool add, const __m512 (&acc)[kRows]) {
-#pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) {
-    float* out = s.out + m * s.out_stride + n;
-    const float sum = sum_lanes(acc[m]);
-    *out = add ? *out + sum : sum;
-  }
+TARGET_BF16_INLINE void put(const GemmStream& s, int m, int64_t n, bool add, float sum) {
+  float* out = s.out + m * s.out_stride + n;
+  *out = add ? *out + sum : sum;
 }
 
 template <int kRows>
@@ -196,7 +191,10 @@ TARGET_VBMI void stream_e4m3(const GemmStream& stream) {
       if (at < end) {
         stream_scaled<kRows>(tables, w + k + at, x + at * 2, s.x_stride, end - at, *scale++, total);
       }
-      put<kRows>(s, n, k > 0, total);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        put(s, m, n, k > 0, _mm_cvtss_f32(sum_blocks(total[m])));
+      }
     }
   }
 }
@@ -233,31 +231,55 @@ TARGET_BF16 void decode_e2m1(const std::byte* codes, const std::byte* scales, in
   }
 }
 
+// kColumns weight rows at once: one output's chain of sums, six cycles a group, is longer than the
+// work for a group.
+template <int kRows, int kColumns>
+TARGET_BF16_INLINE void stream_columns(const GemmStream& s, int64_t n0) {
+  const __m512i table = _mm512_load_si512(kE2M1.data());
+  const std::byte* w[kColumns];
+  const std::byte* scale[kColumns];
+  for (int n = 0; n < kColumns; ++n) {
+    w[n] = s.w + (n0 + n) * s.w_stride;
+    scale[n] = s.matrix->scales_of(s.n_begin + n0 + n);
+  }
+  const std::byte* x = s.x;
+  for (int64_t k = 0; k < s.k || k == 0; k += s.block, x += s.x_block_stride) {
+    const int64_t end = s.k - k < s.block ? s.k - k : s.block;
+    __m512 acc[kRows][kColumns];
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kColumns; ++n) acc[m][n] = _mm512_setzero_ps();
+    }
+    for (int64_t at = 0; at < end; at += kScaleGroup) {
+      __m512i v[kColumns];
+#pragma GCC unroll 8
+      for (int n = 0; n < kColumns; ++n) {
+        const std::byte* codes = w[n] + (k + at) / 2;
+        _mm_prefetch(reinterpret_cast<const char*>(codes + kColumns * s.w_stride), _MM_HINT_T0);
+        v[n] = widen_group(table, codes, scale[n][(k + at) / kScaleGroup]);
+      }
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const __m512i xm = _mm512_load_si512(x + m * s.x_stride + at * 2);
+#pragma GCC unroll 8
+        for (int n = 0; n < kColumns; ++n) {
+          acc[m][n] = _mm512_dpbf16_ps(acc[m][n], (__m512bh)v[n], (__m512bh)xm);
+        }
+      }
+    }
+    for (int m = 0; m < kRows; ++m) {
+      for (int n = 0; n < kColumns; ++n) put(s, m, n0 + n, k > 0, sum_lanes(acc[m][n]));
+    }
+  }
+}
+
 template <int kRows>
 TARGET_BF16 void stream_e2m1(const GemmStream& stream) {
   const GemmStream s = stream;
-  const __m512i table = _mm512_load_si512(kE2M1.data());
-  for (int64_t n = 0; n < s.n_columns; ++n) {
-    const std::byte* w = s.w + n * s.w_stride;
-    const std::byte* x = s.x;
-    const std::byte* scale = s.matrix->scales_of(s.n_begin + n);
-    for (int64_t k = 0; k < s.k || k == 0; k += s.block, x += s.x_block_stride) {
-      const int64_t end = s.k - k < s.block ? s.k - k : s.block;
-      __m512 acc[kRows];
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) acc[m] = _mm512_setzero_ps();
-      for (int64_t at = 0; at < end; at += kScaleGroup, w += kScaleGroup / 2) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + kStreamAhead), _MM_HINT_T0);
-        const __m512i v = widen_group(table, w, *scale++);
-#pragma GCC unroll 8
-        for (int m = 0; m < kRows; ++m) {
-          const __m512i xm = _mm512_load_si512(x + m * s.x_stride + at * 2);
-          acc[m] = _mm512_dpbf16_ps(acc[m], (__m512bh)v, (__m512bh)xm);
-        }
-      }
-      put<kRows>(s, n, k > 0, acc);
-    }
-  }
+  int64_t n = 0;
+  for (; n + 4 <= s.n_columns; n += 4) stream_columns<kRows, 4>(s, n);
+  for (; n < s.n_columns; ++n) stream_columns<kRows, 1>(s, n);
 }
 
 }  // namespace
