@@ -1,8 +1,9 @@
 #pragma once
 
-// SwiGLU's middle: y = silu(gate) * up, silu(a) = a / (1 + exp(-a)).   (Shazeer 2020)
+// A gated MLP's middle: y = silu(gate) * up, or another of the functions in gating.h.
 
 #include "base/pool.h"
+#include "kernels/act/gating.h"
 #include "kernels/isa.h"
 #include "tensor/roof.h"
 #include "tensor/view.h"
@@ -13,6 +14,7 @@ struct SiluMulParams {
   ConstView gate;  // [T, I] f32, rows dense
   ConstView up;    // [T, I] f32, rows dense
   View y;          // [T, I] f32, rows dense; may be gate or up
+  Gating gating;
 };
 
 using SiluMulFn = void (*)(const SiluMulParams&, Pool&);

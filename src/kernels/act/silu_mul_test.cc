@@ -58,6 +58,49 @@ TEST(SiluMul, EachElementIsAccurateOverTheWholeRange) {
   }
 }
 
+// Gates and ups from tiny to huge, and the ends, through the other functions.
+TEST(SiluMul, EveryGatingMatchesItsDefinition) {
+  Pool pool(2);
+  std::vector<float> gate, up;
+  for (const float g : {-1e20f, -300.0f, -9.0f, -1.0f, -1e-3f, 0.0f, 0.3f, 2.0f, 6.9f, 7.1f, 1e20f})
+    for (const float u : {-1e10f, -7.5f, -6.5f, -1.0f, 0.0f, 0.7f, 6.0f, 8.0f, 1e10f}) {
+      gate.push_back(g), up.push_back(u);
+    }
+  const auto n = static_cast<int64_t>(gate.size());
+  for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+    const Gating gating = {.kind = kind, .alpha = 1.5f, .limit = 6.0f};
+    for (const Isa isa : available_isas()) {
+      std::vector<float> y = poisoned(gate.size());
+      silu_mul_cpu(isa)({.gate = view(std::as_const(gate), {1, n}),
+                         .up = view(std::as_const(up), {1, n}),
+                         .y = view(y, {1, n}),
+                         .gating = gating},
+                        pool);
+      for (size_t i = 0; i < y.size(); ++i) {
+        const double expected = gated(gating, gate[i], up[i]);
+        EXPECT_NEAR(y[i], expected, 5e-6 * std::abs(expected) + 1e-30)
+            << name(isa) << " gate " << gate[i] << " up " << up[i];
+      }
+    }
+  }
+}
+
+TEST(SiluMul, NaNGoesThroughEveryGating) {
+  Pool pool(1);
+  const std::vector<float> gate = {kNan, 1.0f, kNan, 1.0f}, up = {1.0f, kNan, kNan, 1.0f};
+  for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+    for (const Isa isa : available_isas()) {
+      std::vector<float> y(4);
+      silu_mul_cpu(isa)({.gate = view(gate, {1, 4}),
+                         .up = view(up, {1, 4}),
+                         .y = view(y, {1, 4}),
+                         .gating = {.kind = kind}},
+                        pool);
+      for (size_t i = 0; i < 4; ++i) EXPECT_EQ(std::isnan(y[i]), i < 3) << name(isa) << " " << i;
+    }
+  }
+}
+
 TEST(SiluMul, Ends) {
   for (const Isa isa : available_isas()) {
     const auto y = silu(isa, {0.0f, -100.0f, -1e30f, 1e30f, kInfinity, kNan, -88.5f, -95.0f});

@@ -2,33 +2,16 @@
 // to 16 float lanes. Functions here carry the target attribute themselves, so the file is compiled
 // like any other, and call nothing but intrinsics.
 
-#include <immintrin.h>
-
+#include "kernels/gemm/dots_avx512bf16-inl.h"
 #include "kernels/gemm/gemm_body.h"
-
-#define TARGET_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
 namespace ashlar {
 namespace {
 
-constexpr int64_t kStreamAhead = 4096;  // bytes from a weight's use to the prefetch
-
-// The sums of the lanes of four accumulators. Every output is reduced by this tree.
-TARGET_BF16 inline __m128 sum_lanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
-  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-  const __m512d ab2 = _mm512_castps_pd(ab), cd2 = _mm512_castps_pd(cd);
-  const __m512 abcd = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2)),
-                                    _mm512_castpd_ps(_mm512_unpackhi_pd(ab2, cd2)));
-  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(abcd), _mm512_extractf32x8_ps(abcd, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
-
 // acc += the products of 32 elements of every weight row with every x row.
 template <int kRows>
-TARGET_BF16 inline __attribute__((always_inline)) void step(const __m512i (&w)[kTileColumns],
-                                                            const GemmTile& t, int64_t offset_bytes,
-                                                            __m512 (&acc)[kRows][kTileColumns]) {
+TARGET_BF16_INLINE void step(const __m512i (&w)[kTileColumns], const GemmTile& t,
+                             int64_t offset_bytes, __m512 (&acc)[kRows][kTileColumns]) {
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
     const __m512i x = _mm512_load_si512(t.x + m * t.x_stride + offset_bytes);
@@ -40,8 +23,7 @@ TARGET_BF16 inline __attribute__((always_inline)) void step(const __m512i (&w)[k
 }
 
 template <int kRows>
-TARGET_BF16 inline __attribute__((always_inline)) void finish(
-    const GemmTile& t, const __m512 (&acc)[kRows][kTileColumns]) {
+TARGET_BF16_INLINE void finish(const GemmTile& t, const __m512 (&acc)[kRows][kTileColumns]) {
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
     __m128 sums = sum_lanes4(acc[m][0], acc[m][1], acc[m][2], acc[m][3]);
@@ -84,21 +66,10 @@ TARGET_BF16 void tile(const GemmTile& tile) {
   finish<kRows>(t, acc);
 }
 
-// The sum of the lanes of one accumulator, by the tree of sum_lanes4.
-TARGET_BF16 inline __attribute__((always_inline)) float sum_lanes(__m512 a) {
-  const __m512 pairs = _mm512_add_ps(a, _mm512_permute_ps(a, 0x0E));     // 0 + 2, 1 + 3
-  const __m512 fours = _mm512_add_ps(pairs, _mm512_movehdup_ps(pairs));  // of each 128 bits
-  const __m256 half =
-      _mm256_add_ps(_mm512_castps512_ps256(fours), _mm512_extractf32x8_ps(fours, 1));
-  return _mm_cvtss_f32(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
-}
-
 // One block of K of one weight row.
 template <int kRows>
-TARGET_BF16 inline __attribute__((always_inline)) void stream_block(const std::byte* w,
-                                                                    const std::byte* x,
-                                                                    int64_t x_stride, int64_t k,
-                                                                    __m512 (&acc)[kRows]) {
+TARGET_BF16_INLINE void stream_block(const std::byte* w, const std::byte* x, int64_t x_stride,
+                                     int64_t k, __m512 (&acc)[kRows]) {
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) acc[m] = _mm512_setzero_ps();
   const int64_t whole_bytes = k / 32 * 64;

@@ -36,19 +36,34 @@ struct Case {
 
 struct Data {
   std::shared_ptr<Weights> weights;
-  std::vector<float> x, y;
+  std::vector<float> x, y, e4m3_scales;
+  std::vector<std::byte> mxfp4_scales;
   std::vector<std::byte> workspace;
   GemmParams params;
   int64_t offset_bytes = 0;
 
   // The next stretch of weights.
   void advance() {
-    const int64_t bytes = params.w.bytes();
+    const int64_t bytes = params.w.ConstView::bytes();
     if (offset_bytes + bytes > kWeightBytes) offset_bytes = 0;
     params.w.data = weights->buffer.data() + offset_bytes;
     offset_bytes += round_up(bytes, 64);
   }
 };
+
+// Codes come from the stretch of weights; scales are few and stay.
+Matrix matrix_for(const Case& c, Data& data) {
+  if (c.w == DType::u8) {
+    data.mxfp4_scales.assign(static_cast<size_t>(c.n * c.k / kScaleGroup), std::byte{120});
+    return Matrix(ConstView(nullptr, c.w, {c.n, c.k / 2}),
+                  ConstView(data.mxfp4_scales.data(), DType::u8, {c.n, c.k / kScaleGroup}));
+  }
+  const ConstView values(nullptr, c.w, {c.n, c.k});
+  if (c.w != DType::f8e4m3) return values;
+  const int64_t rows = ceil_div(c.n, kScaleBlock), columns = ceil_div(c.k, kScaleBlock);
+  data.e4m3_scales.assign(static_cast<size_t>(rows * columns), 0.01f);
+  return Matrix(values, view(std::as_const(data.e4m3_scales), {rows, columns}));
+}
 
 std::shared_ptr<Data> data_for(const Case& c, const std::shared_ptr<Weights>& weights,
                                Random& random) {
@@ -60,7 +75,7 @@ std::shared_ptr<Data> data_for(const Case& c, const std::shared_ptr<Weights>& we
   auto start = reinterpret_cast<uintptr_t>(data->workspace.data());
   start = (64 - start % 64) % 64;
   data->params = {.x = view(std::as_const(data->x), {c.m, c.k}),
-                  .w = ConstView(nullptr, c.w, {c.n, c.k}),
+                  .w = matrix_for(c, *data),
                   .y = view(data->y, {c.m, c.n}),
                   .compute = c.compute,
                   .workspace = std::span(data->workspace).subspan(start)};
@@ -72,6 +87,7 @@ std::shared_ptr<Data> data_for(const Case& c, const std::shared_ptr<Weights>& we
 
 std::vector<BenchCase> gemm_bench(const Ops& ops, Pool& pool) {
   constexpr DType kBf16 = DType::bf16, kF16 = DType::f16, kF32 = DType::f32;
+  constexpr DType kE4M3 = DType::f8e4m3, kMxfp4 = DType::u8;
   const Case list[] = {{1, 4096, 4096, kBf16, kBf16},   {1, 1024, 3072, kBf16, kBf16},
                        {1, 3072, 1024, kBf16, kBf16},   {1, 151936, 1024, kBf16, kBf16},
                        {2, 4096, 4096, kBf16, kBf16},   {4, 4096, 4096, kBf16, kBf16},
@@ -80,7 +96,14 @@ std::vector<BenchCase> gemm_bench(const Ops& ops, Pool& pool) {
                        {512, 3072, 1024, kBf16, kBf16}, {512, 1024, 3072, kBf16, kBf16},
                        {1, 4096, 4096, kBf16, kF32},    {256, 4096, 4096, kBf16, kF32},
                        {1, 4096, 4096, kF16, kF32},     {256, 4096, 4096, kF16, kF32},
-                       {1, 4096, 4096, kF32, kF32},     {256, 4096, 4096, kF32, kF32}};
+                       {1, 4096, 4096, kF32, kF32},     {256, 4096, 4096, kF32, kF32},
+                       {1, 2048, 2048, kE4M3, kBf16},   {1, 4096, 4096, kE4M3, kBf16},
+                       {1, 4096, 11008, kE4M3, kBf16},  {1, 11008, 4096, kE4M3, kBf16},
+                       {4, 4096, 4096, kE4M3, kBf16},   {32, 4096, 4096, kE4M3, kBf16},
+                       {512, 4096, 4096, kE4M3, kBf16}, {512, 3072, 1024, kE4M3, kBf16},
+                       {1, 4096, 4096, kE4M3, kF32},    {256, 4096, 4096, kE4M3, kF32},
+                       {1, 5760, 2880, kMxfp4, kBf16},  {4, 5760, 2880, kMxfp4, kBf16},
+                       {512, 5760, 2880, kMxfp4, kBf16}};
   auto weights = std::make_shared<Weights>();
   Random random(1);
   std::vector<BenchCase> cases;

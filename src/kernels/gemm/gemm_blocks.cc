@@ -17,22 +17,43 @@ constexpr int64_t kMaxTaskRows = 256;
 constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kPackElements = 32768;  // of x per packing task
 
-// Blocks of K are about equal, so that the last one is no short chain.
+// Blocks of K are about equal, so that the last one is no short chain, and hold whole blocks of
+// scales.
 int64_t block_of(int64_t width) {
   const int64_t n_blocks = std::max<int64_t>(1, ceil_div(width, kMaxBlock));
-  return std::max(kPackUnit, round_up(ceil_div(width, n_blocks), kPackUnit));
+  return std::max(kScaleBlock, round_up(ceil_div(width, n_blocks), kScaleBlock));
 }
 
 int64_t blocks_of(const PackedRows& x) { return std::max<int64_t>(1, ceil_div(x.k, x.block)); }
 
-// What multiply() was asked for.
+// What multiply() was asked for, or a piece of it: weights as tiles take them.
 struct Product {
   const GemmBody& body;
-  const ConstView& w;
+  const Matrix& w;
   Span n, m;
   const PackedRows& x;
   float* out;
   int64_t out_stride;
+  // Weights of row n.begin and column k_begin, and their form; of w, or decoded.
+  const std::byte* data;
+  int64_t stride, element_bytes;  // stride in bytes
+  int64_t k_begin = 0;
+
+  Product(const GemmBody& of, const Matrix& matrix, Span columns, const PackedRows& packed,
+          Span rows, float* sums, int64_t sums_stride)
+      : body(of),
+        w(matrix),
+        n(columns),
+        m(rows),
+        x(packed),
+        out(sums),
+        out_stride(sums_stride),
+        data(matrix.data + columns.begin * matrix.stride(0) * size_of(matrix.dtype)),
+        stride(matrix.stride(0) * size_of(matrix.dtype)),
+        element_bytes(size_of(matrix.dtype)) {}
+  const std::byte* at(int64_t row, int64_t k) const {
+    return data + (row - n.begin) * stride + (k - k_begin) * element_bytes;
+  }
 };
 
 // Rows of x in equal tiles, none larger than the body's.
@@ -45,8 +66,7 @@ struct Tiles {
 // What a tile should fetch while it works on the weights at `w`, of row n and block k_begin.
 void look_ahead(const Product& p, const Tiles& tiles, int64_t n, int64_t k_begin,
                 const std::byte* w, GemmTile& tile) {
-  const int64_t element_bytes = size_of(p.w.dtype);
-  const int64_t stride = p.w.stride(0) * element_bytes;
+  const int64_t element_bytes = p.element_bytes, stride = p.stride;
   const bool once = tiles.n_tiles == 1;  // weights are read once, rows to their end
   const int64_t group_bytes = kTileColumns * (once ? p.x.k : tile.k) * element_bytes;
   const int64_t rows = kTileColumns * std::max<int64_t>(1, kAheadBytes / (group_bytes + 1));
@@ -61,22 +81,67 @@ void look_ahead(const Product& p, const Tiles& tiles, int64_t n, int64_t k_begin
 
 // kTileColumns weight rows from row n on, with some tiles of x, over one block of K.
 void walk(const Product& p, const Tiles& tiles, Span some, int64_t n, int64_t k_begin) {
-  const int64_t element_bytes = size_of(p.w.dtype);
-  const int64_t stride = p.w.stride(0) * element_bytes;
-  const std::byte* w = p.w.data + n * stride + k_begin * element_bytes;
+  const std::byte* w = p.at(n, k_begin);
   const std::byte* x = p.x.block_at(k_begin) + p.m.begin * p.x.block_bytes();
   GemmTile tile = {.x_stride = p.x.block_bytes(),
                    .k = std::min(p.x.block, p.x.k - k_begin),
                    .out_stride = p.out_stride,
                    .add = k_begin > 0};
   // Past the last weight row its copies are multiplied: columns of out that nobody reads.
-  for (int64_t i = 0; i < kTileColumns; ++i) tile.w[i] = w + std::min(i, p.n.end - 1 - n) * stride;
+  for (int64_t i = 0; i < kTileColumns; ++i) {
+    const int64_t row = std::min(i, p.n.end - 1 - n);
+    tile.w[i] = w + row * p.stride;
+    if (p.body.scaled_tiles) {
+      tile.scale[i] =
+          reinterpret_cast<const float*>(p.w.scales_of(n + row)) + k_begin / kScaleBlock;
+    }
+  }
   look_ahead(p, tiles, n, k_begin, w, tile);
   for (int64_t i = some.begin; i < some.end; ++i) {
     const int64_t begin = tiles.begin(i);
     tile.x = x + begin * tile.x_stride;
     tile.out = p.out + begin * p.out_stride + (n - p.n.begin);
     p.body.tile[tiles.begin(i + 1) - begin](tile);
+  }
+}
+
+// All weights of one block of K: a few tiles of x stay in the first cache while the weights, in the
+// second, pass.
+void pass(const Product& p, const Tiles& tiles, int64_t k_begin) {
+  const int64_t held = std::max<int64_t>(1, kHeldBytes / (p.body.rows * p.x.block_bytes()));
+  for (int64_t t = 0; t < tiles.n_tiles; t += held) {
+    const Span some = {t, std::min(tiles.n_tiles, t + held)};
+    for (int64_t at = p.n.begin; at < p.n.end; at += kTileColumns) {
+      walk(p, tiles, some, at, k_begin);
+    }
+  }
+}
+
+// Codes become elements a piece of rows and a block of K at a time, which stays in the second cache
+// (in the first, where one tile of x is all there is) while x passes.
+void decoded(const Product& p, const Tiles& tiles) {
+  alignas(64) std::byte piece[kPassingBytes];
+  const int64_t group = p.w.dtype == DType::u8 ? kScaleGroup : kScaleBlock;
+  const int64_t per_byte = p.w.dtype == DType::u8 ? 2 : 1;
+  const int64_t scale_bytes = size_of(p.w.scales.dtype);
+  const int64_t fit = kPassingBytes / p.x.block_bytes() / kTileColumns * kTileColumns;
+  const int64_t columns = tiles.n_tiles == 1 ? kTileColumns : fit;
+  for (int64_t n = p.n.begin; n < p.n.end; n += columns) {
+    Product part = p;
+    part.n = {n, std::min(p.n.end, n + columns)};
+    part.out = p.out + (n - p.n.begin);
+    part.data = piece;
+    part.stride = p.x.block_bytes();
+    part.element_bytes = p.x.element_bytes;
+    for (int64_t k = 0; k < p.x.k || k == 0; k += p.x.block) {
+      const int64_t left = std::min(p.x.block, p.x.k - k);
+      for (int64_t row = part.n.begin; row < part.n.end; ++row) {
+        p.body.decode(p.at(row, k / per_byte), p.w.scales_of(row) + k / group * scale_bytes, left,
+                      piece + (row - n) * part.stride);
+      }
+      part.k_begin = k;
+      pass(part, tiles, k);
+    }
   }
 }
 
@@ -87,9 +152,10 @@ bool streams(const GemmBody& body, const PackedRows& x, int64_t n_rows) {
 }
 
 void stream(const Product& p) {
-  const int64_t stride = p.w.stride(0) * size_of(p.w.dtype);
-  p.body.stream[p.m.end - p.m.begin]({.w = p.w.data + p.n.begin * stride,
-                                      .w_stride = stride,
+  p.body.stream[p.m.end - p.m.begin]({.w = p.data,
+                                      .w_stride = p.stride,
+                                      .matrix = &p.w,
+                                      .n_begin = p.n.begin,
                                       .n_columns = p.n.end - p.n.begin,
                                       .x = p.x.block_at(0) + p.m.begin * p.x.block_bytes(),
                                       .x_stride = p.x.block_bytes(),
@@ -147,9 +213,14 @@ void gemm(const GemmParams& p, Pool& pool) {
 }  // namespace
 
 GemmBody gemm_body(Isa isa, DType compute, DType w) {
-  CHECK(compute == DType::f32 || (compute == DType::bf16 && w == DType::bf16),
+  const bool codes = w == DType::f8e4m3 || w == DType::u8;
+  CHECK(compute == DType::f32 || (compute == DType::bf16 && (codes || w == DType::bf16)),
         "gemm computes in {} with weights of {}", name(compute), name(w));
-  if (isa == Isa::avx512_bf16 && compute == DType::bf16) return gemm_body_avx512bf16();
+  if (isa == Isa::avx512_bf16 && compute == DType::bf16) {
+    if (w == DType::bf16) return gemm_body_avx512bf16();
+    if (w == DType::u8) return gemm_body_e2m1_avx512bf16();
+    if (const GemmBody body = gemm_body_e4m3_avx512bf16(); body.rows > 0) return body;
+  }
   return gemm_body_highway(isa, compute, w);
 }
 
@@ -177,11 +248,12 @@ void pack_columns(const GemmBody& body, const PackedRows& packed, int64_t row, c
   }
 }
 
-void multiply(const GemmBody& body, const ConstView& w, Span n, const PackedRows& x, Span m,
+void multiply(const GemmBody& body, const Matrix& w, Span n, const PackedRows& x, Span m,
               float* out, int64_t out_stride) {
-  const Product p = {body, w, n, m, x, out, out_stride};
+  const Product p(body, w, n, x, m, out, out_stride);
   const Tiles tiles(m.end - m.begin, body.rows);
   if (streams(body, x, tiles.n_rows)) return stream(p);
+  if (body.decode) return decoded(p, tiles);
   if (tiles.n_tiles == 1) {
     // Memory is the limit: weight rows are read to their end before the next ones.
     for (int64_t at = n.begin; at < n.end; at += kTileColumns) {
@@ -189,16 +261,7 @@ void multiply(const GemmBody& body, const ConstView& w, Span n, const PackedRows
     }
     return;
   }
-  // Many rows: a few tiles of x stay in the first cache while the weights, in the second, pass.
-  const int64_t held = std::max<int64_t>(1, kHeldBytes / (body.rows * x.block_bytes()));
-  for (int64_t b = 0; b < blocks_of(x); ++b) {
-    for (int64_t t = 0; t < tiles.n_tiles; t += held) {
-      const Span some = {t, std::min(tiles.n_tiles, t + held)};
-      for (int64_t at = n.begin; at < n.end; at += kTileColumns) {
-        walk(p, tiles, some, at, b * x.block);
-      }
-    }
-  }
+  for (int64_t b = 0; b < blocks_of(x); ++b) pass(p, tiles, b * x.block);
 }
 
 TaskShape task_shape(const GemmBody& body, const PackedRows& x, int64_t n_rows, int64_t n_columns,

@@ -24,7 +24,8 @@ constexpr int64_t kMaxBlock = 1024;  // most elements of K in one block
 // One call of a tile: out[m * out_stride + n] (+)= w[n] . x[m] over k elements.
 struct GemmTile {
   const std::byte* w[kTileColumns];
-  const std::byte* x;  // rows x_stride bytes apart
+  const float* scale[kTileColumns];  // of each kScaleBlock of k; bodies with scaled_tiles only
+  const std::byte* x;                // rows x_stride bytes apart
   int64_t x_stride;
   int64_t k;
   // Weights to prefetch meanwhile: as many bytes as w has, in one piece (next_stride 0) or in rows
@@ -41,8 +42,9 @@ using GemmTileFn = void (*)(const GemmTile&);
 // out[m * out_stride + n] = w[n] . x[m].
 struct GemmStream {
   const std::byte* w;
-  int64_t w_stride;  // bytes
-  int64_t n_columns;
+  int64_t w_stride;      // bytes
+  const Matrix* matrix;  // whose rows from n_begin on they are; for its scales
+  int64_t n_begin, n_columns;
   const std::byte* x;  // block 0; rows x_stride bytes apart, blocks of K x_block_stride
   int64_t x_stride;
   int64_t x_block_stride;
@@ -52,6 +54,11 @@ struct GemmStream {
 };
 using GemmStreamFn = void (*)(const GemmStream&);
 
+// Decodes n codes of a row, whose scales begin at `scales`, to elements as tiles of the body take
+// them, and zeros up to the next multiple of kPackUnit; up to kScaleBlock may be written.
+using GemmDecodeFn = void (*)(const std::byte* codes, const std::byte* scales, int64_t n,
+                              std::byte* decoded);
+
 struct GemmBody {
   DType packed;                           // of x: bf16 or f32
   int rows;                               // most x rows a tile takes
@@ -59,14 +66,21 @@ struct GemmBody {
   GemmStreamFn stream[kMaxTileRows + 1];  // by x rows; nullptr: tiles do
   // Packs n <= kPackUnit floats and zeros up to kPackUnit.
   void (*pack)(const float* values, int64_t n, std::byte* packed);
+  // Quantised weights: tiles multiply decoded ones, streams read codes.
+  GemmDecodeFn decode = nullptr;
+  bool scaled_tiles = false;  // decode leaves the scales out, tiles multiply by them
 };
 
-// `compute` bf16 needs w bf16.
+// `compute` bf16 needs w bf16 or quantised.
 GemmBody gemm_body(Isa isa, DType compute, DType w);
 
 // The parts of gemm_body: Highway's copies, and the file with VDPBF16PS.
 GemmBody gemm_body_highway(Isa isa, DType compute, DType w);
 GemmBody gemm_body_avx512bf16();
+GemmDecodeFn gemm_decode_highway(Isa isa, DType w);
+// nullptr tiles where this machine lacks VBMI, which looks codes up (Cooper Lake does).
+GemmBody gemm_body_e4m3_avx512bf16();
+GemmBody gemm_body_e2m1_avx512bf16();
 
 // Rows of x as a body wants them: `[block][row][block elements]`, so that the rows of one block of
 // K lie together in the cache whatever K is.
@@ -97,7 +111,7 @@ void pack_columns(const GemmBody& body, const PackedRows& packed, int64_t row, c
 // out[(m - m_begin) * out_stride + n - n_begin] = w[n] . x[m]. Columns are computed in fours: out
 // has room for round_up(n_end - n_begin, kTileColumns) of them, and the surplus holds copies of the
 // last.
-void multiply(const GemmBody& body, const ConstView& w, Span n, const PackedRows& x, Span m,
+void multiply(const GemmBody& body, const Matrix& w, Span n, const PackedRows& x, Span m,
               float* out, int64_t out_stride);
 
 // How a product is cut into tasks: pieces of `rows` x rows and `columns` weight rows (a multiple of

@@ -147,6 +147,8 @@ GemmBody Body(DType compute, DType w) {
     case DType::f32: return BodyOf<float>(compute);
     case DType::bf16: return BodyOf<Bf16>(compute);
     case DType::f16: return BodyOf<F16>(compute);
+    case DType::f8e4m3:
+    case DType::u8: return BodyOf<float>(compute);  // decoded
     default: CHECK(false, "gemm weights of {}", name(w));
   }
   return {};
@@ -161,7 +163,12 @@ namespace {
 ASHLAR_PER_ISA(pick, Body)
 }  // namespace
 
-GemmBody gemm_body_highway(Isa isa, DType compute, DType w) { return pick(isa)(compute, w); }
+GemmBody gemm_body_highway(Isa isa, DType compute, DType w) {
+  GemmBody body = pick(isa)(compute, w);
+  const bool codes = w == DType::f8e4m3 || w == DType::u8;
+  if (codes) body.decode = gemm_decode_highway(isa, w);
+  return body;
+}
 
 }  // namespace ashlar
 #endif

@@ -10,23 +10,28 @@
 // After cpu_targets.h, which trims the list of targets.
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-// Exp.
-#include "hwy/contrib/math/math-inl.h"
+#include "kernels/act/gating-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// gate = silu(gate) * up over one piece of a row.
-void SiluMulPiece(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up) {
+// gate = gated(gate, up) over one piece of a row.
+template <GateKind kKind>
+void GatePiece(const Gating& gating, float* HWY_RESTRICT gate, const float* HWY_RESTRICT up) {
   const hn::ScalableTag<float> d;
-  const auto one = hn::Set(d, 1.0f);
   for (size_t i = 0; i < static_cast<size_t>(kPackUnit); i += hn::Lanes(d)) {
-    const auto v = hn::Load(d, gate + i);
-    // Exp is defined to 104; beyond 88 the quotient is zero either way.
-    const auto exp = hn::Exp(d, hn::Min(hn::Neg(v), hn::Set(d, 100.0f)));
-    hn::Store(hn::Mul(hn::Div(v, hn::Add(one, exp)), hn::Load(d, up + i)), d, gate + i);
+    hn::Store(Gated<kKind>(d, gating, hn::Load(d, gate + i), hn::Load(d, up + i)), d, gate + i);
   }
+}
+
+auto GatePieceOf(GateKind kind) {
+  switch (kind) {
+    case GateKind::silu: return GatePiece<GateKind::silu>;
+    case GateKind::gelu: return GatePiece<GateKind::gelu>;
+    case GateKind::clamped: return GatePiece<GateKind::clamped>;
+  }
+  return GatePiece<GateKind::silu>;
 }
 
 }  // namespace ashlar::HWY_NAMESPACE
@@ -36,7 +41,7 @@ HWY_AFTER_NAMESPACE();
 namespace ashlar {
 namespace {
 
-ASHLAR_PER_ISA(silu_mul_piece, SiluMulPiece)
+ASHLAR_PER_ISA(gate_piece, GatePieceOf)
 
 // Tokens go through in rounds, which bounds the scratch; a token's result does not depend on who
 // shares its round.
@@ -153,19 +158,37 @@ void each_piece(const Round& r, int64_t n_columns, Pool& pool, Fn&& fn) {
   });
 }
 
+// The piece of a bias that belongs to `columns` of a product, as floats; zeros where there is none.
+void bias_piece(const ConstView& bias, Span columns, float* piece) {
+  std::fill_n(piece, kPackUnit, 0.0f);
+  for (int64_t i = columns.begin; bias && i < columns.end; ++i) {
+    piece[i - columns.begin] =
+        bias.dtype == DType::bf16 ? to_float(*bias.row<Bf16>(i)) : *bias.row<float>(i);
+  }
+}
+
+// One row's piece of a product; what lies after its columns becomes zero.
+void add_bias(float* sums, int64_t n_columns, const float* bias) {
+  std::fill(sums + n_columns, sums + kPackUnit, 0.0f);
+  for (int64_t i = 0; i < kPackUnit; ++i) sums[i] += bias[i];
+}
+
 void gate_up(const Round& r, Pool& pool) {
-  const auto silu_mul = silu_mul_piece(r.isa);
+  const auto gate_of = gate_piece(r.isa)(r.p.gating.kind);
   each_piece(r, r.intermediate, pool, [&](const ExpertWeights& w, Span rows, Span columns) {
     alignas(64) float gate[kTaskOutputs];
     alignas(64) float up[kTaskOutputs];
+    alignas(64) float gate_bias[kPackUnit], up_bias[kPackUnit];
+    bias_piece(w.gate_bias, columns, gate_bias);
+    bias_piece(w.up_bias, columns, up_bias);
     multiply(r.body, w.gate, columns, r.x, rows, gate, kPackUnit);
     multiply(r.body, w.up, columns, r.x, rows, up, kPackUnit);
     const int64_t n_columns = columns.end - columns.begin;
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t at = (row - rows.begin) * kPackUnit;
-      std::fill(gate + at + n_columns, gate + at + kPackUnit, 0.0f);
-      std::fill(up + at + n_columns, up + at + kPackUnit, 0.0f);
-      silu_mul(gate + at, up + at);
+      add_bias(gate + at, n_columns, gate_bias);
+      add_bias(up + at, n_columns, up_bias);
+      gate_of(r.p.gating, gate + at, up + at);
       pack_columns(r.body, r.inner, row, gate + at, columns);
     }
   });
@@ -174,11 +197,13 @@ void gate_up(const Round& r, Pool& pool) {
 void down(const Round& r, Pool& pool) {
   each_piece(r, r.hidden, pool, [&](const ExpertWeights& w, Span rows, Span columns) {
     alignas(64) float sums[kTaskOutputs];
+    float bias[kPackUnit];
+    bias_piece(w.down_bias, columns, bias);
     multiply(r.body, w.down, columns, r.inner, rows, sums, kPackUnit);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const float* from = sums + (row - rows.begin) * kPackUnit;
-      std::copy_n(from, columns.end - columns.begin,
-                  r.scratch.down + row * r.hidden + columns.begin);
+      float* to = r.scratch.down + row * r.hidden + columns.begin;
+      for (int64_t i = 0; i < columns.end - columns.begin; ++i) to[i] = from[i] + bias[i];
     }
   });
 }

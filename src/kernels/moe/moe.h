@@ -8,14 +8,15 @@
 //   of their two best choices stay; the top_k largest choices are picked (ties: the lower expert)
 //   weight = s[picked], divided by (their sum + 1e-20) if normalize, times scaling
 //   A NaN score is chosen after every number; its weight stays NaN.
-// experts: y[t] += sum over the picked experts, in the order of ids, of weight * down(silu(gate x)
-// * (up x))
+// experts: y[t] += sum over the picked experts, in the order of ids, of
+//   weight * (down h + down_bias), h = gated(gate x + gate_bias, up x + up_bias)     (gating.h)
 //
 // A token's result does not depend on the other tokens of the step. Engine thread.
 
 #include <span>
 
 #include "base/pool.h"
+#include "kernels/act/gating.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa.h"
 #include "tensor/roof.h"
@@ -43,11 +44,16 @@ struct RouteParams {
 // The reference is the implementation: its cost is nothing beside the experts'.
 void route(const RouteParams& params, Pool& pool);
 
-// One expert's matrices as stored.
+// One expert's matrices as stored: pieces of stacked tensors, rows of gate and up in turn (views
+// with doubled strides), and what else a Matrix can look at. All experts' are stored alike.
 struct ExpertWeights {
-  ConstView gate;  // [I, H]
-  ConstView up;    // [I, H]
-  ConstView down;  // [H, I]
+  Matrix gate;  // [I, H]
+  Matrix up;    // [I, H]
+  Matrix down;  // [H, I], of the type of gate
+  // f32 or bf16, any stride; no data: none.
+  ConstView gate_bias = {};  // [I]
+  ConstView up_bias = {};    // [I]
+  ConstView down_bias = {};  // [H]
 };
 
 struct ExpertsParams {
@@ -57,6 +63,7 @@ struct ExpertsParams {
   std::span<const ExpertWeights> experts;
   View y;  // [T, H] f32, added to
   DType compute = DType::bf16;
+  Gating gating = {};
   std::span<std::byte> workspace;  // at least experts_workspace_bytes(...), 64-byte aligned
 };
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <set>
 
+#include "kernels/gemm/quantised_testing.h"
 #include "kernels/testing.h"
 #include "tensor/buffer.h"
 
@@ -146,6 +147,7 @@ struct Layer {
   std::vector<int32_t> ids;
   std::vector<std::vector<std::byte>> memory;
   std::vector<ExpertWeights> experts;
+  Gating gating;
   Buffer workspace;
 
   Layer(Shape sizes, int64_t k, DType w, Random& random)
@@ -198,6 +200,7 @@ struct Layer {
         .experts = experts,
         .y = view(y, {n_tokens, hidden}).rows(begin, end),
         .compute = compute,
+        .gating = gating,
         .workspace = workspace.bytes()};
     Pool pool(n_threads);
     fn(p, pool);
@@ -224,6 +227,73 @@ TEST(Experts, EveryIsaMatchesTheReference) {
         // In bf16 a sum one rounding off may round the next factor the other way: 2^-8 of it.
         EXPECT_LT(relative_error(actual, expected), compute == DType::bf16 ? 5e-4 : 3e-6)
             << name(isa) << " " << sizes.text() << " " << name(w) << " " << name(compute);
+      }
+    }
+  }
+}
+
+// Experts of quantised matrices, gate and up in alternate rows, with biases.
+struct Interleaved {
+  Layer layer;
+  std::vector<Quantised> stored;
+  std::vector<std::vector<float>> biases;
+  std::vector<Bf16> gate_up_bias;
+
+  Interleaved(Shape sizes, DType w, Random& random) : layer(sizes, 2, DType::bf16, random) {
+    const int64_t hidden = layer.hidden, inner = layer.intermediate;
+    stored.reserve(layer.experts.size() * 2);
+    gate_up_bias = to_bf16(random.normal(2 * inner));
+    for (ExpertWeights& expert : layer.experts) {
+      const Matrix& both = stored.emplace_back(2 * inner, hidden, w, random).matrix;
+      expert.gate = w == DType::u8 ? alternate(both) : both.rows(0, inner);
+      expert.up = w == DType::u8 ? alternate(both.rows(1, 2 * inner)) : both.rows(inner, 2 * inner);
+      expert.down = stored.emplace_back(hidden, inner, w, random).matrix;
+      biases.push_back(random.normal(hidden));
+      expert.down_bias = view(std::as_const(biases.back()), {hidden});
+      expert.gate_bias =
+          ConstView(reinterpret_cast<const std::byte*>(gate_up_bias.data()), DType::bf16, {inner});
+      expert.gate_bias.strides[0] = 2;
+      expert.up_bias = expert.gate_bias;
+      expert.up_bias.data += size_of(DType::bf16);
+    }
+  }
+  Matrix alternate(Matrix rows) const {
+    rows.shape.dims[0] = rows.scales.shape.dims[0] = layer.intermediate;
+    rows.strides[0] *= 2, rows.scales.strides[0] *= 2;
+    return rows;
+  }
+};
+
+TEST(Experts, QuantisedMatricesBiasesAndEveryGating) {
+  Random random(12);
+  for (const DType w : {DType::f8e4m3, DType::u8}) {
+    for (const Shape& sizes : {Shape{1, 160, 96, 8}, Shape{5, 96, 224, 3}, Shape{40, 64, 160, 4}}) {
+      Interleaved experts(sizes, w, random);
+      for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+        experts.layer.gating = {.kind = kind};
+        for (const DType compute : {DType::bf16, DType::f32}) {
+          const auto expected = experts.layer.run(experts_ref, compute);
+          for (const Isa isa : available_isas()) {
+            const auto actual = experts.layer.run(experts_cpu(isa), compute);
+            EXPECT_LT(relative_error(actual, expected), compute == DType::bf16 ? 5e-4 : 3e-6)
+                << name(isa) << " " << sizes.text() << " " << name(w) << " " << name(compute);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Experts, AQuantisedTokenAloneIsTheTokenInABatch) {
+  Random random(13);
+  for (const DType w : {DType::f8e4m3, DType::u8}) {
+    Interleaved experts({60, 96, 160, 3}, w, random);
+    for (const Isa isa : available_isas()) {
+      const auto together = experts.layer.run(experts_cpu(isa), DType::bf16);
+      for (const auto& [begin, end] : {std::pair{0, 1}, {7, 9}, {20, 60}}) {
+        EXPECT_EQ(experts.layer.run(experts_cpu(isa), DType::bf16, 1, begin, end),
+                  std::vector<float>(together.begin() + begin * 96, together.begin() + end * 96))
+            << name(isa) << " " << name(w) << " " << begin << ".." << end;
       }
     }
   }
