@@ -107,13 +107,36 @@ Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec
   return arena_cache_layout(std::move(groups), memory);
 }
 
-std::vector<LayerCache> layer_caches(const Cache& cache, size_t n_layers) {
-  std::vector<LayerCache> caches(n_layers);
+// States are computed in float; the convolution's inputs are kept as the cache keeps values.
+void choose_state_dtypes(ModelSpec* spec, DType cache) {
+  for (LayerSpec& layer : spec->layers) {
+    auto* state = std::get_if<StateSpec>(&layer.mixer);
+    if (state == nullptr) continue;
+    state->recurrent_dtype = DType::f32;
+    state->conv_dtype = cache == DType::f32 || cache == DType::f16 ? DType::f32 : DType::bf16;
+  }
+}
+
+StateView state_view(const Cache& cache, const StateSpec& spec, int64_t index, int64_t n_layers) {
+  return {.base = cache.page(0),
+          .layer = static_cast<int32_t>(index),
+          .n_layers = static_cast<int32_t>(n_layers),
+          .recurrent_offset_bytes = spec.conv_shape().elements() * size_of(spec.conv_dtype),
+          .conv_dtype = spec.conv_dtype};
+}
+
+std::vector<LayerCache> layer_caches(const Cache& cache, const ModelSpec& spec) {
+  std::vector<LayerCache> caches(spec.layers.size());
   for (size_t g = 0; g < cache.groups().size(); ++g) {
     const CacheGroup& group = cache.groups()[g];
     for (int64_t i = 0; i < group.n_layers(); ++i) {
-      caches[static_cast<size_t>(group.layers[static_cast<size_t>(i)])] = {
-          .group = static_cast<int32_t>(g), .kv = cache.view(g, i)};
+      const auto layer = static_cast<size_t>(group.layers[static_cast<size_t>(i)]);
+      caches[layer].group = static_cast<int32_t>(g);
+      if (const auto* state = std::get_if<StateSpec>(&spec.layers[layer].mixer)) {
+        caches[layer].state = state_view(cache, *state, i, group.n_layers());
+      } else {
+        caches[layer].kv = cache.view(g, i);
+      }
     }
   }
   return caches;
@@ -166,6 +189,7 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   TRY(const int64_t memory, cache_memory(flags.memory));
   Session session;
   if (folder) TRY_STATUS(open_text(flags.model, spec, &session));
+  choose_state_dtypes(&spec, types.cache);
   TRY(CacheLayout layout, choose_layout(flags, spec, types.cache, memory));
   TRY(Cache cache, Cache::create(std::move(layout)));
   const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
@@ -175,9 +199,9 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   const ModelOptions options{.compute = types.compute,
                              .max_step_tokens = flags.max_step_tokens,
                              .max_logit_rows = std::max(flags.max_running, 128)};
-  const size_t n_layers = spec.layers.size();
-  TRY(Model model, Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options,
-                                 layer_caches(cache, n_layers)));
+  std::vector<LayerCache> caches = layer_caches(cache, spec);
+  TRY(Model model,
+      Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
   const Budget budget{.step_tokens = flags.max_step_tokens,
                       .chunk_tokens = flags.max_step_tokens,
                       .max_running = flags.max_running,

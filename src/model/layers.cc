@@ -2,14 +2,14 @@
 
 namespace ashlar {
 
-void StepContext::multiply(ConstView x, const ConstView& w, const ConstView& bias, View y,
+void StepContext::multiply(ConstView x, const Matrix& w, const ConstView& bias, View y,
                            bool accumulate) const {
   ops.gemm({.x = x,
             .w = w,
             .bias = floats(bias),
             .y = y,
             .accumulate = accumulate,
-            .compute = w.dtype == DType::bf16 ? compute : DType::f32,
+            .compute = w.dtype == DType::bf16 || w.quantised() ? compute : DType::f32,
             .workspace = scratch.workspace()},
            pool);
 }

@@ -11,10 +11,11 @@
 
 namespace ashlar {
 
-using AttentionWeights = AttentionTree<ConstView>;
-using LatentWeights = LatentTree<ConstView>;
-using MlpWeights = MlpTree<ConstView>;
-using MoeWeights = MoeTree<ConstView>;
+using AttentionWeights = AttentionTree<Matrix>;
+using LatentWeights = LatentTree<Matrix>;
+using StateWeights = StateTree<Matrix>;
+using MlpWeights = MlpTree<Matrix>;
+using MoeWeights = MoeTree<Matrix>;
 
 // The numbers of a vector weight; null when it is absent.
 inline const float* floats(const ConstView& vector) {
@@ -31,7 +32,7 @@ struct StepContext {
   int64_t n_tokens = 0;
 
   // y (+)= x w^T (+ bias), computed as the weights and `compute` allow.
-  void multiply(ConstView x, const ConstView& w, const ConstView& bias, View y,
+  void multiply(ConstView x, const Matrix& w, const ConstView& bias, View y,
                 bool accumulate = false) const;
   void normalize(ConstView x, const ConstView& weight, View y) const;
   void normalize(ConstView x, const ConstView& weight, float eps, View y) const;
@@ -54,6 +55,10 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
 // decoding alike, so that how a prompt is cut changes nothing.
 void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentWeights& weights,
                   const AbsorbedKv& absorbed, const LayerCache& cache, const AttnPlan& plan);
+
+// hidden += o_proj(recurrence(normed)). The states of `seqs` are read and replaced.
+void state_layer(const StepContext& step, const StateSpec& spec, const StateWeights& weights,
+                 const StateView& state, std::span<const StateSeq> seqs);
 
 // hidden += mlp(normed).
 void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights);

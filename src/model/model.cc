@@ -63,7 +63,23 @@ Status Model::absorb_latents() {
   return {};
 }
 
+void Model::list_states(const Step& step) {
+  state_seqs_.resize(step.groups.size());
+  for (const LayerCache& cache : layer_caches_) {
+    if (cache.state.base == nullptr) continue;
+    auto& seqs = state_seqs_[static_cast<size_t>(cache.group)];
+    seqs.clear();
+    for (const AttnSeq& seq : step.groups[static_cast<size_t>(cache.group)]) {
+      seqs.push_back({.q_begin = seq.q_begin,
+                      .q_len = seq.q_len,
+                      .position = seq.kv_len - seq.q_len,
+                      .pages = seq.pages});
+    }
+  }
+}
+
 Status Model::plan(const Step& step, int n_threads) {
+  list_states(step);
   plans_.clear();
   int64_t bytes = 0;
   for (const PlanKey& key : plan_keys_) {
@@ -90,7 +106,7 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
                             .scratch = scratch_,
                             .compute = options_.compute,
                             .n_tokens = n};
-  const WeightTree<ConstView>& weights = weights_.views;
+  const WeightTree<Matrix>& weights = weights_.views;
   embed({.ids = step.tokens, .table = weights.embedding, .y = scratch_.hidden(n)}, pool);
   for (size_t r = 0; r < spec_.ropes.size(); ++r) {
     rope_table(step.positions, spec_.ropes[r].inv_freq, spec_.ropes[r].amplitude,
@@ -107,7 +123,7 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
 
 // hidden += mixer(normed)
 void Model::mix(const StepContext& context, size_t layer) {
-  const LayerTree<ConstView>& weights = weights_.views.layers[layer];
+  const LayerTree<Matrix>& weights = weights_.views.layers[layer];
   const Mixer& mixer = spec_.layers[layer].mixer;
   if (const auto* attention = std::get_if<AttentionSpec>(&mixer)) {
     attention_layer(context, *attention, weights.attention, layer_caches_[layer],
@@ -115,12 +131,16 @@ void Model::mix(const StepContext& context, size_t layer) {
   } else if (const auto* latent = std::get_if<LatentSpec>(&mixer)) {
     latent_layer(context, *latent, weights.latent, absorbed_[layer], layer_caches_[layer],
                  plans_[layer_plan_[layer]]);
+  } else if (const auto* state = std::get_if<StateSpec>(&mixer)) {
+    const LayerCache& cache = layer_caches_[layer];
+    state_layer(context, *state, weights.state, cache.state,
+                state_seqs_[static_cast<size_t>(cache.group)]);
   }
 }
 
 // hidden += mlp(normed)
 void Model::feed_forward(const StepContext& context, size_t layer) {
-  const LayerTree<ConstView>& weights = weights_.views.layers[layer];
+  const LayerTree<Matrix>& weights = weights_.views.layers[layer];
   if (const auto* moe = std::get_if<MoeMlp>(&spec_.layers[layer].mlp)) {
     moe_mlp_layer(context, *moe, weights.moe, experts_[layer]);
   } else {
@@ -140,7 +160,7 @@ ConstView Model::output(const StepContext& context, const Step& step) {
   const View logits = scratch_.logits(n_rows);
   if (n_rows == 0) return logits;
   context.normalize(rows, weights_.views.norm, rows);
-  const ConstView& head = spec_.tied_head ? weights_.views.embedding : weights_.views.head;
+  const Matrix& head = spec_.tied_head ? weights_.views.embedding : weights_.views.head;
   context.multiply(rows, head, {}, logits);
   return logits;
 }

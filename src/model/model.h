@@ -55,6 +55,7 @@ class Model {
   Status absorb_latents();
   Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
         std::vector<LayerCache> layer_caches, Scratch scratch);
+  void list_states(const Step& step);
   Status plan(const Step& step, int n_threads);
   void mix(const StepContext& context, size_t layer);
   void feed_forward(const StepContext& context, size_t layer);
@@ -69,6 +70,7 @@ class Model {
   std::vector<PlanKey> plan_keys_;
   std::vector<size_t> layer_plan_;  // by layer, into plan_keys_ and plans_
   std::vector<AttnPlan> plans_;
+  std::vector<std::vector<StateSeq>> state_seqs_;    // of the step, by cache group
   std::vector<std::vector<ExpertWeights>> experts_;  // by layer, in the form the op takes
   std::vector<AbsorbedKv> absorbed_;                 // by layer; empty but where latents are
 };

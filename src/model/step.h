@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/attention/attention.h"
+#include "kernels/delta/state.h"
 
 namespace ashlar {
 
@@ -24,11 +25,12 @@ struct Step {
   }
 };
 
-// Where a layer's K and V live: its group's list in Step::groups and its view of that group's
-// pages.
+// Where a layer's K and V, or its states, live: its group's list in Step::groups and its view of
+// that group's pages. One of the two views has a base.
 struct LayerCache {
   int32_t group = 0;
   PagedView kv;
+  StateView state;
 };
 
 }  // namespace ashlar

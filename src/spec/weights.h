@@ -1,7 +1,7 @@
 #pragma once
 
 // The weights of a model as a tree. With T = WeightRow it says what a checkpoint must hold (names,
-// shapes, where each piece lies); with T = ConstView it is the loaded model. Loader, checker and
+// shapes, where each piece lies); with T = Matrix it is the loaded model. Loader, checker and
 // dummy filler all walk the one tree; nothing is found by comparing strings twice.
 
 #include <array>
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "spec/model.h"
-#include "tensor/view.h"
+#include "tensor/matrix.h"
 
 namespace ashlar {
 

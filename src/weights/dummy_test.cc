@@ -72,7 +72,7 @@ TEST(Dummy, RowsAndTensorsDiffer) {
   Pool pool(2);
   const auto loaded = dummy_weights(rows, DType::f32, 1, pool);
   ASSERT_TRUE(loaded);
-  const AttentionTree<ConstView>& layer = loaded->views.layers[0].attention;
+  const AttentionTree<Matrix>& layer = loaded->views.layers[0].attention;
   const auto correlation = [](const float* a, const float* b, int64_t n) {
     double ab = 0, aa = 0, bb = 0;
     for (int64_t i = 0; i < n; ++i) {

@@ -273,7 +273,7 @@ Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& m
   TRY(loaded.checkpoint, Checkpoint::open(folder));
   Matching matching(loaded.checkpoint, model, options.matrix_dtype);
   zip_weights(rows, &loaded.views,
-              [&](const WeightRow& row, ConstView& view) { matching.match(row, &view); });
+              [&](const WeightRow& row, Matrix& view) { matching.match(row, &view); });
   matching.find_unexpected();
   if (!matching.differences().none()) return matching.differences().report(folder);
   loaded.owned_bytes = matching.owned_bytes();

@@ -24,7 +24,7 @@ namespace ashlar {
 // Owns what its views look at. Move-only; views stay valid when it is moved. Reading from any
 // thread is fine.
 struct LoadedWeights {
-  WeightTree<ConstView> views;  // dense; null views for weights the model does not have
+  WeightTree<Matrix> views;  // dense; null views for weights the model does not have
   Checkpoint checkpoint;
   Buffer converted;
   int64_t mapped_bytes = 0;  // of the views that look into files

@@ -16,7 +16,7 @@
 #include <span>
 
 #include "base/pool.h"
-#include "kernels/gemm/matrix.h"
+#include "tensor/matrix.h"
 #include "kernels/isa.h"
 #include "tensor/roof.h"
 #include "tensor/view.h"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "kernels/gemm/matrix.h"
+#include "tensor/matrix.h"
 #include "kernels/testing.h"
 
 namespace ashlar {
