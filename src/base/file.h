@@ -16,6 +16,10 @@ Result<std::string> read_file(const std::string& path, size_t max_bytes = size_t
 
 bool file_exists(const std::string& path);
 
+// Of bytes that are mapped: the pages wholly among them leave this process's memory until they are
+// read again.
+void drop_pages(std::span<const std::byte> mapped);
+
 // A read-only mapping of a whole file. Move-only; unmaps when destroyed. A file truncated by
 // someone else while mapped faults on access: that is the operating system's contract for every
 // mapped loader.

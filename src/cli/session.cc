@@ -1,10 +1,13 @@
 #include "cli/session.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstdio>
 #include <ctime>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "cli/progress.h"
 #include "kv/uniform_cache.h"
 #include "spec/groups.h"
@@ -78,11 +81,17 @@ Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spe
         flags.model);
   }
   Progress bar("loading");
-  return load_weights(flags.model, spec, rows,
-                      {.matrix_dtype = types.matrix,
-                       .touch_pages = true,
-                       .pool = &pool,
-                       .progress = [&](int64_t done, int64_t total) { bar.update(done, total); }});
+  TRY(LoadedWeights weights,
+      load_weights(flags.model, spec, rows,
+                   {.matrix_dtype = types.matrix,
+                    .touch_pages = true,
+                    .pool = &pool,
+                    .progress = [&](int64_t done, int64_t total) { bar.update(done, total); }}));
+  if (const SkippedTensors& skipped = weights.skipped; skipped.n > 0) {
+    log_info("skipped {} tensors, {}, that text generation does not use: {}", skipped.n,
+             human_bytes(static_cast<uint64_t>(skipped.bytes)), fmt::join(skipped.rules, ", "));
+  }
+  return weights;
 }
 
 Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec, DType dtype,

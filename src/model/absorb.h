@@ -5,7 +5,7 @@
 #include "base/result.h"
 #include "spec/layer.h"
 #include "tensor/buffer.h"
-#include "tensor/view.h"
+#include "tensor/matrix.h"
 
 namespace ashlar {
 
@@ -13,12 +13,12 @@ namespace ashlar {
 // uk, values recovered from the latents' sum by uv.
 struct AbsorbedKv {
   ConstView uk;  // [H, kv_lora, nope_dim], transposed into `memory`
-  ConstView uv;  // [H, v_dim, kv_lora], inside kv_b
+  ConstView uv;  // [H, v_dim, kv_lora], inside kv_b, or in `memory` if kv_b is codes
   Buffer memory;
 };
 
-// kv_b [H * (nope_dim + v_dim), kv_lora] f32, bf16 or f16; must outlive the result. exhausted when
-// the system refuses the memory.
-Result<AbsorbedKv> absorb(const LatentSpec& spec, const ConstView& kv_b);
+// kv_b [H * (nope_dim + v_dim), kv_lora] f32, bf16 or f16, or f8e4m3, whose blocks of scales cannot
+// be turned: it becomes bf16. Must outlive the result. exhausted when the system refuses the memory.
+Result<AbsorbedKv> absorb(const LatentSpec& spec, const Matrix& kv_b);
 
 }  // namespace ashlar

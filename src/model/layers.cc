@@ -4,14 +4,17 @@ namespace ashlar {
 
 void StepContext::multiply(ConstView x, const Matrix& w, const ConstView& bias, View y,
                            bool accumulate) const {
-  ops.gemm({.x = x,
-            .w = w,
-            .bias = floats(bias),
-            .y = y,
-            .accumulate = accumulate,
-            .compute = w.dtype == DType::bf16 || w.quantised() ? compute : DType::f32,
-            .workspace = scratch.workspace()},
-           pool);
+  const int64_t n = y.dim(1) / w.chunks();
+  for (int64_t c = 0; c < w.chunks(); ++c) {
+    ops.gemm({.x = x,
+              .w = w.chunk(c),
+              .bias = bias ? floats(bias) + c * n : nullptr,
+              .y = y.columns(c * n, (c + 1) * n),
+              .accumulate = accumulate,
+              .compute = w.dtype == DType::bf16 || w.quantised() ? compute : DType::f32,
+              .workspace = scratch.workspace()},
+             pool);
+  }
 }
 
 void StepContext::normalize(ConstView x, const ConstView& weight, View y) const {

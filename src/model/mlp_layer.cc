@@ -60,7 +60,8 @@ void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights
          .ids = ids,
          .weights = shares},
         step.pool);
-  const bool bf16 = experts.front().gate.dtype == DType::bf16;
+  const Matrix& stored = experts.front().gate;
+  const bool bf16 = stored.dtype == DType::bf16 || stored.quantised();
   step.ops.experts({.x = x,
                     .ids = ids,
                     .weights = shares,

@@ -124,7 +124,7 @@ TEST(Families, PublishedConfigsAreRead) {
   const auto mimo = read_model_spec(config_file("mimo-v2-flash.json"));
   ASSERT_TRUE(mimo) << mimo.error().text;
   EXPECT_EQ(mimo->layers.size(), 48u);
-  EXPECT_EQ(mimo->quantization, "fp8");
+  EXPECT_EQ(mimo->quantization.method, "fp8");
   const AttentionSpec& full = attention_of(mimo->layers[5]);
   const AttentionSpec& window = attention_of(mimo->layers[6]);
   EXPECT_EQ(std::tie(full.heads, full.kv_heads, full.k_dim, full.v_dim, full.window, full.sinks),

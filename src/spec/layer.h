@@ -41,6 +41,7 @@ struct AttentionSpec {
   bool qk_norm = false;      // RMSNorm per head on q and k, before rotation
   bool qkv_bias = false;
   bool o_bias = false;
+  bool fused_qkv = false;    // the checkpoint stores the three projections as one matrix
   bool output_gate = false;  // the output is multiplied by the sigmoid of a second query projection
   int32_t rope = 0;          // index into ModelSpec::ropes; kNoRope: positions do not enter
 };

@@ -21,6 +21,13 @@ struct DraftSpec {
   std::vector<int32_t> taps;  // target layers whose output it reads
 };
 
+// What the config says about how weights are stored. The files decide; this must agree with them.
+struct QuantizationSpec {
+  std::string method;               // "fp8"; empty: elements only
+  std::vector<std::string> exempt;  // names of modules whose weights are elements all the same
+  std::string refusal;              // why such weights cannot be loaded; empty: they can
+};
+
 struct ModelSpec {
   std::string model_type;  // as the config spells it, for messages only
   int32_t vocab = 0;
@@ -29,7 +36,7 @@ struct ModelSpec {
   float norm_eps = 1e-6f;
   bool tied_head = false;     // the output matrix is the embedding
   DType dtype = DType::bf16;  // what the checkpoint says its weights are
-  std::string quantization;   // quant_method of the weights; empty: none
+  QuantizationSpec quantization;
   std::vector<int32_t> eos_tokens;
   std::vector<RopeSpec> ropes;
   std::vector<LayerSpec> layers;

@@ -1,6 +1,7 @@
 #include "spec/weights.h"
 
 #include <cmath>
+#include <numeric>
 
 namespace ashlar {
 namespace {
@@ -41,6 +42,20 @@ WeightRow runs(std::string name, Shape tensor, int64_t first, int64_t n_rows, in
   return row;
 }
 
+// q, k and v one above the other in one tensor, in as many chunks as divide all heads.
+void fuse(const AttentionSpec& a, int64_t hidden, const std::string& name,
+          AttentionTree<WeightRow>* rows) {
+  const Shape all{rows->q.shape[0] + rows->k.shape[0] + rows->v.shape[0], hidden};
+  int64_t first = 0;
+  for (WeightRow* row : {&rows->q, &rows->k, &rows->v}) {
+    row->sources = {{.tensor = name,
+                     .tensor_shape = all,
+                     .first_element = first * hidden,
+                     .most_chunks = std::gcd(a.heads, a.kv_heads)}};
+    first += row->shape[0];
+  }
+}
+
 AttentionTree<WeightRow> attention_rows(const ModelSpec& model, const AttentionSpec& a,
                                         const std::string& prefix) {
   const int64_t hidden = model.hidden;
@@ -58,6 +73,7 @@ AttentionTree<WeightRow> attention_rows(const ModelSpec& model, const AttentionS
   }
   rows.k = matrix(prefix + "k_proj.weight", k_dim, hidden);
   rows.v = matrix(prefix + "v_proj.weight", v_dim, hidden);
+  if (a.fused_qkv) fuse(a, hidden, prefix + "qkv_proj.weight", &rows);
   rows.o = matrix(prefix + "o_proj.weight", hidden, int64_t{a.heads} * a.v_dim);
   if (a.qkv_bias) {
     rows.q_bias = vector(prefix + "q_proj.bias", q_dim, 0);
@@ -217,6 +233,7 @@ LayerTree<WeightRow> layer_rows(const ModelSpec& model, const LayerSpec& spec,
 WeightTree<WeightRow> weight_rows(const ModelSpec& model) {
   WeightTree<WeightRow> rows;
   rows.embedding = matrix("model.embed_tokens.weight", model.vocab, model.hidden);
+  rows.embedding.form = WeightForm::table;
   rows.embedding.dummy_spread = 1.0f;
   rows.norm = norm(model, "model.norm.weight", model.hidden);
   if (!model.tied_head) rows.head = matrix("lm_head.weight", model.vocab, model.hidden);

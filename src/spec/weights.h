@@ -21,6 +21,10 @@ struct WeightSource {
   int64_t first_element = 0;
   int64_t run_elements = 0;  // 0: contiguous
   int64_t run_stride = 0;
+  // Not 0: the tensor's rows may be stored as T chunks one after another, T any divisor of this,
+  // each made like the whole with a T-th of every weight's rows and a scale grid of its own
+  // (training ranks joined end to end). The fields above say where the weight lies if T is 1.
+  int64_t most_chunks = 0;
 
   // Of the weight's i-th element, in the tensor.
   int64_t element(int64_t i) const {
@@ -30,8 +34,9 @@ struct WeightSource {
 };
 
 enum class WeightForm : uint8_t {
-  matrix,  // used as stored (or converted to the compute type)
-  exact,   // a matrix used as stored whatever the compute type
+  matrix,  // used as stored, codes with scales too (elements may be converted to another type)
+  table,   // a matrix of elements: its rows are looked up
+  exact,   // a matrix of elements used as stored whatever type is asked for
   vector,  // small, widened to f32 at load
 };
 

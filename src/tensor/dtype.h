@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 #include "base/result.h"
@@ -62,5 +63,20 @@ inline Bf16 to_bf16(float value) {
 
 float to_float(F16 value);
 F16 to_f16(float value);  // round to nearest even, overflow to infinity
+
+// OCP 8-bit floating point (OFP8) E4M3: sign, 4 bits of exponent (bias 7), 3 of mantissa; no
+// infinity, all ones is NaN.
+constexpr float from_e4m3(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  float value = 0;
+  if ((code & 0x7F) == 0x7F) {
+    value = std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    value = static_cast<float>(mantissa) * 0x1p-9f;
+  } else {
+    value = std::bit_cast<float>(static_cast<uint32_t>((exponent + 120) << 23 | mantissa << 20));
+  }
+  return code & 0x80 ? -value : value;
+}
 
 }  // namespace ashlar

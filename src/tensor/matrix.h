@@ -13,8 +13,12 @@
 //
 // first_row serves matrices cut out of the middle of a block: rows 3072..3264 of a stored matrix
 // are Matrix{its rows, its scales from row 24 on, 0}, rows 3264..3392 begin 64 rows into scale
-// block 25. A stored matrix whose scale grid restarts (training ranks joined end to end) is one
-// Matrix for each stretch, each multiplied into its columns of y (View::columns).
+// block 25.
+//
+// A matrix may lie in T equal chunks, each with a grid of scales that starts anew: training ranks
+// joined end to end, of which one weight takes the same rows each. Its values are [T, N/T, K], its
+// scales [T, blocks, ceil(K/128)], first_row is that of every chunk; products take it chunk by
+// chunk, each into its columns of y (View::columns).
 
 #include "tensor/view.h"
 
@@ -35,6 +39,17 @@ struct Matrix : ConstView {
 
   bool quantised() const { return dtype == DType::f8e4m3 || dtype == DType::u8; }
   int64_t width() const { return dtype == DType::u8 ? 2 * dim(1) : dim(1); }  // K
+  int64_t chunks() const { return shape.rank == 3 ? dim(0) : 1; }
+  Matrix chunk(int64_t c) const {
+    if (shape.rank != 3) return *this;
+    const auto plane = [c](const ConstView& view) {
+      ConstView part(view.data + c * view.stride(0) * size_of(view.dtype), view.dtype,
+                     {view.dim(1), view.dim(2)});
+      part.strides = {view.stride(1), view.stride(2)};
+      return part;
+    };
+    return quantised() ? Matrix(plane(*this), plane(scales), first_row) : Matrix(plane(*this));
+  }
   // Of the codes and of the scales.
   int64_t bytes() const { return ConstView::bytes() + (quantised() ? scales.bytes() : 0); }
   // Scales of row n, one per kScaleBlock or kScaleGroup of K.
@@ -42,7 +57,9 @@ struct Matrix : ConstView {
     const int64_t row = dtype == DType::u8 ? n : (first_row + n) / kScaleBlock;
     return scales.data + row * scales.stride(0) * size_of(scales.dtype);
   }
+  // Of a matrix that is no chunked one.
   Matrix rows(int64_t begin, int64_t end) const {
+    DCHECK(shape.rank == 2);
     Matrix part = ConstView::rows(begin, end);
     if (!quantised()) return part;
     const int64_t unit = dtype == DType::u8 ? 1 : kScaleBlock;

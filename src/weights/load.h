@@ -4,8 +4,10 @@
 // from.
 //
 // Matrices are views of the mapped files wherever they can be used as stored, so loading costs no
-// copy and no memory; what must change (vectors widened to f32, matrices of another type than the
-// one asked for, misaligned tensors) is converted into one owned buffer. Everything the rows ask
+// copy and no memory; what must change (vectors and scales widened to f32, matrices of another type
+// than the one asked for, misaligned tensors) is converted into one owned buffer. FP8 codes stay
+// codes (blocks.h says where their scales are), except where a matrix takes rows that cut blocks
+// of scales: those are multiplied out to bf16. Everything the rows ask
 // for must be there in exactly that shape, and nothing else may be: a checkpoint that does not fit
 // its config is refused with all the differences, not with the first.
 
@@ -21,6 +23,13 @@
 
 namespace ashlar {
 
+// Tensors of a checkpoint that text generation does not use.
+struct SkippedTensors {
+  int64_t n = 0;
+  int64_t bytes = 0;
+  std::vector<std::string> rules;  // what their names begin or end with
+};
+
 // Owns what its views look at. Move-only; views stay valid when it is moved. Reading from any
 // thread is fine.
 struct LoadedWeights {
@@ -29,10 +38,12 @@ struct LoadedWeights {
   Buffer converted;
   int64_t mapped_bytes = 0;  // of the views that look into files
   int64_t owned_bytes = 0;   // of `converted`
+  SkippedTensors skipped;
 };
 
 struct LoadOptions {
-  // Behaviour. The type of every matrix: float32, bfloat16 or float16. Unset: as stored.
+  // Behaviour. The type of every matrix of elements: float32, bfloat16 or float16. Unset: as
+  // stored.
   std::optional<DType> matrix_dtype;
   // Performance. Reads every mapped page once, so that the first step does not wait for the disk.
   bool touch_pages = false;
@@ -42,9 +53,11 @@ struct LoadOptions {
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
 
-// unsupported: quantised weights, or a stored type that is not a float of 16 or 32 bits; invalid:
-// missing, unexpected or mis-shaped tensors (all of them counted, the first few named), a vector
-// with NaN or infinity, or a finite value that `matrix_dtype` cannot hold.
+// unsupported: weights in another form than blocks of FP8, or a stored type that is not a float;
+// invalid: missing, unexpected or mis-shaped tensors (all of them counted, the first few named),
+// codes where the config says there are none, a fused tensor whose number of chunks its shapes do
+// not tell, a vector or scale that is NaN or infinite, or a finite value that `matrix_dtype` cannot
+// hold.
 Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& model,
                                    const WeightTree<WeightRow>& rows, const LoadOptions& options);
 

@@ -221,7 +221,7 @@ TEST(Load, AllDifferencesAreToldTogether) {
   tensors["extra"] = tensor_of("F32", {1}, {1});
   tensors["model.mtp.layers.0.x"] = tensor_of("F32", {1}, {1});
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = tensor_of("F32", {1}, {1});
-  tensors["lm_head.weight"] = {"F8_E4M3", {11, 8}, std::string(88, '\0')};
+  tensors["model.embed_tokens.weight"] = {"F8_E4M3", {11, 8}, std::string(88, '\0')};
   const Folder folder;
   folder.write("model.safetensors", file_of(tensors));
   const auto loaded = load(folder, model);
@@ -243,7 +243,7 @@ TEST(Load, AllDifferencesAreToldTogether) {
       << text;
   EXPECT_TRUE(mentions(text,
                        "1 of an unsupported type (float32, bfloat16 and float16 are "
-                       "supported): lm_head.weight is stored as F8_E4M3"))
+                       "supported): model.embed_tokens.weight is stored as F8_E4M3"))
       << text;
 }
 
@@ -325,10 +325,10 @@ TEST(Load, WhatIsNotBuiltIsUnsupported) {
   const auto f64 = load(folder, model);
   EXPECT_EQ(f64.error().code, Code::unsupported);
   EXPECT_TRUE(mentions(f64.error().text, "model.norm.weight is stored as F64"));
-  model.quantization = "fp8";
+  model.quantization.refusal = "quant_method = \"x\": supported: \"fp8\"";
   const auto quantised = load(folder, model);
   EXPECT_EQ(quantised.error().code, Code::unsupported);
-  EXPECT_TRUE(mentions(quantised.error().text, "quantised weights (fp8)"));
+  EXPECT_TRUE(mentions(quantised.error().text, "cannot be loaded: quant_method = \"x\""));
 }
 
 TEST(Convert, EveryValueOf16BitsConvertsAsTheScalarsDo) {

@@ -1,27 +1,16 @@
 #pragma once
 
-// What the codes of quantised weights stand for: OCP 8-bit floating point (OFP8) E4M3 and OCP
-// Microscaling (MX) E2M1 and E8M0. Scalar and exact; bodies are checked against these.
+// What the codes of quantised weights stand for: OCP Microscaling (MX) E2M1 and E8M0 here, OCP
+// 8-bit floating point (OFP8) E4M3 in tensor/dtype.h. Scalar and exact; bodies are checked against
+// these.
 
 #include <bit>
 #include <cstdint>
 #include <limits>
 
-namespace ashlar {
+#include "tensor/dtype.h"
 
-// Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinity, all ones is NaN.
-constexpr float from_e4m3(uint8_t code) {
-  const int exponent = code >> 3 & 15, mantissa = code & 7;
-  float value = 0;
-  if ((code & 0x7F) == 0x7F) {
-    value = std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = static_cast<float>(mantissa) * 0x1p-9f;
-  } else {
-    value = std::bit_cast<float>(static_cast<uint32_t>((exponent + 120) << 23 | mantissa << 20));
-  }
-  return code & 0x80 ? -value : value;
-}
+namespace ashlar {
 
 // Sign, 2 bits of exponent, 1 of mantissa.
 constexpr float from_e2m1(uint8_t code) {

@@ -21,6 +21,41 @@ Status read_eos(const ConfigReader& config, std::vector<int32_t>* eos) {
   return {};
 }
 
+// Names in one of two keys; patterns and what is no text name nothing we look for.
+std::vector<std::string> read_exempt(const ConfigReader& config) {
+  std::vector<std::string> names;
+  for (const char* key : {"ignored_layers", "modules_to_not_convert"}) {
+    const Json* list = config.find(key);
+    if (list == nullptr || !list->is_array()) continue;
+    for (const Json& name : list->as_array()) {
+      if (name.is_string()) names.push_back(name.as_string());
+    }
+  }
+  return names;
+}
+
+// FP8 in blocks of 128 x 128 is what products take. Activations stay what they are, so how their
+// own scales were meant to be found does not matter if they are found at run time.
+Result<QuantizationSpec> read_quantization(const ConfigReader& config) {
+  QuantizationSpec spec;
+  TRY(spec.method, config.text_or("quant_method", "unnamed"));
+  spec.exempt = read_exempt(config);
+  const auto must_be = [&](const char* key, std::string_view absent_is, std::string_view value) {
+    const Status fits = config.require_text(key, absent_is, {value});
+    if (!fits && spec.refusal.empty()) spec.refusal = fits.error().text;
+  };
+  must_be("quant_method", "unnamed", "fp8");
+  if (!spec.refusal.empty()) return spec;
+  must_be("fmt", "e4m3", "e4m3");
+  must_be("activation_scheme", "dynamic", "dynamic");
+  must_be("store_dtype", "fp8", "fp8");
+  const auto block = config.integers("weight_block_size", 2);
+  if (spec.refusal.empty() && (!block || (*block)[0] != 128 || (*block)[1] != 128)) {
+    spec.refusal = config.refuse("weight_block_size", "supported: [128,128]").text;
+  }
+  return spec;
+}
+
 }  // namespace
 
 Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_key,
@@ -41,7 +76,7 @@ Result<ModelSpec> read_common(const ConfigReader& config, std::string_view eps_k
   TRY_STATUS(read_eos(config, &model.eos_tokens));
   if (config.has("quantization_config")) {
     TRY(const ConfigReader quantization, config.object("quantization_config"));
-    TRY(model.quantization, quantization.text_or("quant_method", "unnamed"));
+    TRY(model.quantization, read_quantization(quantization));
   }
   TRY(const int32_t n_layers, config.integer("num_hidden_layers", 1, 4096));
   model.layers.resize(static_cast<size_t>(n_layers));

@@ -132,18 +132,18 @@ Result<ModelSpec> read_mimo_v2(const ConfigReader& config) {
   TRY(ModelSpec model, read_common(config, eps_key, 1e-5));
   TRY_STATUS(config.require_text("attention_projection_layout", "split", {"split", "fused_qkv"}));
   TRY(const std::string projections, config.text_or("attention_projection_layout", "split"));
-  if (projections != "split") {
-    model.plan_only =
-        config.refuse("attention_projection_layout", "can be planned, not run yet").text;
-  }
   const size_t n = model.layers.size();
   TRY(const std::vector<bool> windowed,
       read_pattern(config, "layer_types", "full_attention", "sliding_attention",
                    "hybrid_layer_pattern", default_windowed(n)));
   TRY(const std::vector<bool> sparse, read_pattern(config, "mlp_layer_types", "dense", "sparse",
                                                    "moe_layer_freq", default_sparse(n)));
-  TRY(const AttentionSpec full, read_kind(config, false));
-  TRY(const AttentionSpec window, read_kind(config, true));
+  TRY(AttentionSpec full, read_kind(config, false));
+  TRY(AttentionSpec window, read_kind(config, true));
+  full.fused_qkv = window.fused_qkv = projections == "fused_qkv";
+  if (full.fused_qkv && full.qkv_bias) {
+    return config.refuse("attention_bias", "fused projections have none");
+  }
   TRY(RopeSpec full_rope, read_layer_rope(config, false, full.k_dim));
   TRY(RopeSpec window_rope, read_layer_rope(config, true, window.k_dim));
   model.ropes = {std::move(full_rope), std::move(window_rope)};
