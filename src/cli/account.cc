@@ -51,8 +51,12 @@ Json describe_kernels(const Engine& engine) {
   for (const LayerSpec& layer : model.spec().layers) {
     n_moe += std::holds_alternative<MoeMlp>(layer.mlp);
   }
-  add("projections", static_cast<int64_t>(model.spec().layers.size()), model.matrix_dtype());
-  if (n_moe > 0) add("experts", n_moe, model.matrix_dtype());
+  // Codes are multiplied as bf16 is.
+  const DType stored = model.matrix_dtype();
+  const bool codes = stored == DType::f8e4m3 || stored == DType::u8;
+  const DType matrices = codes ? DType::bf16 : stored;
+  add("projections", static_cast<int64_t>(model.spec().layers.size()), matrices);
+  if (n_moe > 0) add("experts", n_moe, matrices);
   return rows;
 }
 

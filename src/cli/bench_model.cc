@@ -54,7 +54,8 @@ void print_phase(const Session& session, Phase phase, const MachineRoof& machine
   const Model& model = session.engine->model();
   const DType cache = session.engine->cache().groups().front().dtype;
   const Roof roof = step_roof(model.spec(), model.matrix_dtype(), cache, phase.size);
-  const bool bf16 = model.options().compute == DType::bf16 && model.matrix_dtype() == DType::bf16;
+  const bool floats = model.matrix_dtype() == DType::f32 || model.matrix_dtype() == DType::f16;
+  const bool bf16 = model.options().compute == DType::bf16 && !floats;
   const double percent = 100 * machine.seconds(roof, bf16) / best;
   const double tokens = static_cast<double>(phase.size.n_sequences * phase.size.rows);
   if (json) {

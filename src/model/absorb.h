@@ -18,7 +18,8 @@ struct AbsorbedKv {
 };
 
 // kv_b [H * (nope_dim + v_dim), kv_lora] f32, bf16 or f16, or f8e4m3, whose blocks of scales cannot
-// be turned: it becomes bf16. Must outlive the result. exhausted when the system refuses the memory.
+// be turned: it becomes bf16. Must outlive the result. exhausted when the system refuses the
+// memory.
 Result<AbsorbedKv> absorb(const LatentSpec& spec, const Matrix& kv_b);
 
 }  // namespace ashlar

@@ -34,8 +34,11 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   const Ops& ops() const { return ops_; }
   const ModelOptions& options() const { return options_; }
-  // The stored type of the matrices (the embedding's; a checkpoint has one).
-  DType matrix_dtype() const { return weights_.views.embedding.dtype; }
+  // The stored type of most matrices: the last MLP's.
+  DType matrix_dtype() const {
+    const LayerTree<Matrix>& last = weights_.views.layers.back();
+    return (last.moe.experts.empty() ? last.mlp : last.moe.experts.front()).gate.dtype;
+  }
 
   // Runs the step and writes its K and V into the pages. Returns logits [logit_rows, V] f32, valid
   // until the next call. REQUIRES at most max_step_tokens rows, max_logit_rows wanted, token ids

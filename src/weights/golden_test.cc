@@ -8,6 +8,7 @@
 
 #include "weights/convert.h"
 #include "weights/load.h"
+#include "weights/testing.h"
 
 namespace ashlar {
 namespace {
@@ -100,16 +101,6 @@ TEST(Goldens, TwinsHoldTheSameWeights) {
     ++n_twins;
   }
   if (n_twins == 0) GTEST_SKIP() << "no twins in this tree";
-}
-
-// Element (n, k) of a weight, whatever it is stored as.
-float value_at(const Matrix& w, int64_t n, int64_t k) {
-  const int64_t rows = w.dim(w.shape.rank - 2);
-  const Matrix chunk = w.chunk(n / rows);
-  const int64_t r = n % rows;
-  if (w.dtype != DType::f8e4m3) return element(chunk.data, w.dtype, r * chunk.stride(0) + k);
-  const auto* scales = reinterpret_cast<const float*>(chunk.scales_of(r));
-  return from_e4m3(chunk.row<uint8_t>(r)[k]) * scales[k / kScaleBlock];
 }
 
 // Codes with their scales, fused or not, are what the twin holds as bf16: exactly.

@@ -1,6 +1,7 @@
 #include "weights/load.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <unordered_set>
 
@@ -77,6 +78,8 @@ class Matching {
         const CheckpointTensor* tensor = source.most_chunks > 0 ? find(source.tensor) : nullptr;
         if (tensor == nullptr || !has_shape(*tensor, source.tensor_shape)) continue;
         const CheckpointTensor* scales = find(source.tensor + kScaleSuffix);
+        // Codes without scales are refused in match().
+        if (scales == nullptr && tensor->entry->type->dtype == DType::f8e4m3) continue;
         fused.push_back({tensor->entry->name, tensor->entry->dims,
                          scales ? scales->entry->dims : std::vector<int64_t>(),
                          source.most_chunks});
@@ -345,7 +348,7 @@ int64_t decode(const Placement& p, int64_t begin, int64_t n, std::byte* target) 
                         element(p.scales->data, scale_type, scale);
     const int64_t bad = convert_elements(reinterpret_cast<const std::byte*>(&value), DType::f32,
                                          target + i * size_of(p.view->dtype), p.view->dtype, 1);
-    if (bad >= 0) return i;
+    if (bad >= 0 || !std::isfinite(value)) return i;
   }
   return -1;
 }
@@ -387,7 +390,7 @@ Error bad_element(const Piece& piece) {
   const Placement& p = *piece.placement;
   const std::string tensor = excerpt(p.source->tensor, 200);
   if (p.scales != nullptr) {
-    return invalid("{}: code {} times its scale is more than {} can hold", tensor,
+    return invalid("{}: code {} times its scale is no number that {} can hold", tensor,
                    piece.bad_element, name(p.view->dtype));
   }
   const float value = element(p.at(piece.bad_element), p.stored, 0);

@@ -15,6 +15,7 @@
 
 #include "base/json.h"
 #include "spec/weights.h"
+#include "weights/convert.h"
 #include "weights/safetensors.h"
 
 namespace ashlar {
@@ -128,6 +129,16 @@ inline TensorMap tensors_of(const WeightTree<WeightRow>& rows, bool stacked,
     out[name] = tensor_of(tensor.first.dtype, tensor.first.dims, tensor.second);
   }
   return out;
+}
+
+// Element (n, k) of a matrix as loaded: of elements or codes, in chunks or not.
+inline float value_at(const Matrix& w, int64_t n, int64_t k) {
+  const int64_t rows = w.dim(w.shape.rank - 2);
+  const Matrix chunk = w.chunk(n / rows);
+  const int64_t r = n % rows;
+  if (w.dtype != DType::f8e4m3) return element(chunk.data, w.dtype, r * chunk.stride(0) + k);
+  const auto* scales = reinterpret_cast<const float*>(chunk.scales_of(r));
+  return from_e4m3(chunk.row<uint8_t>(r)[k]) * scales[k / kScaleBlock];
 }
 
 inline ModelSpec spec_of(const std::string& config) {

@@ -4,3 +4,4 @@ set -eu
 cd "$(dirname "$0")"
 python3 make_text_goldens.py
 python3 make_model_goldens.py
+python3 hub_fp8.py
