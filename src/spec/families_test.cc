@@ -120,6 +120,20 @@ TEST(Families, TwoSpellingsAreOneModel) {
   EXPECT_EQ(describe(*hub), describe(*transformers));
 }
 
+TEST(Families, FusedAndQuantisedConfigsAreRead) {
+  for (const auto& [file, n_layers] :
+       {std::pair("mimo-v2.5.json", 48u), std::pair("mimo-v2.5-pro.json", 70u)}) {
+    const auto model = read_model_spec(config_file(file));
+    ASSERT_TRUE(model) << model.error().text;
+    EXPECT_EQ(model->quantization.method, "fp8");
+    EXPECT_EQ(model->quantization.refusal, "");
+    EXPECT_EQ(model->quantization.exempt.size(), n_layers + 1)
+        << "every o_proj and a dangling name";
+    EXPECT_TRUE(attention_of(model->layers[0]).fused_qkv);
+    EXPECT_TRUE(attention_of(model->layers[1]).fused_qkv);
+  }
+}
+
 TEST(Families, PublishedConfigsAreRead) {
   const auto mimo = read_model_spec(config_file("mimo-v2-flash.json"));
   ASSERT_TRUE(mimo) << mimo.error().text;
@@ -131,6 +145,7 @@ TEST(Families, PublishedConfigsAreRead) {
             std::tuple(64, 4, 192, 128, 0, false));
   EXPECT_EQ(std::tie(window.heads, window.kv_heads, window.k_dim, window.window, window.sinks),
             std::tuple(64, 8, 192, 128, true));
+  EXPECT_FALSE(full.fused_qkv);
   EXPECT_FLOAT_EQ(window.value_scale, 0.707f);
   EXPECT_FLOAT_EQ(window.scale, 1 / std::sqrt(192.0f));
   EXPECT_EQ(mimo->ropes[0].inv_freq.size(), 32u) << "int(192 * 0.334) = 64 dims turn";
@@ -235,7 +250,7 @@ TEST(Families, UnsupportedValuesAreNamed) {
       {kMimoHub, "scoring_func", "softmax", "scoring_func = \"softmax\""},
       {kMimoHub, "topk_method", "greedy", "topk_method = \"greedy\""},
       {kMimoHub, "n_shared_experts", 1, "n_shared_experts = 1"},
-      {kMimoHub, "attention_projection_layout", "fused_qkv", "= \"fused_qkv\""},
+      {kMimoHub, "attention_projection_layout", "fused_kv", "supported: \"split\", \"fused_qkv\""},
       {kMimoHub, "rope_scaling", Json::Object{{"type", "yarn"}}, "rope_scaling = "},
       {kMimoTransformers, "layer_types", Json::Array{"full_attention", "chunked", "chunked"},
        "layer_types = "},

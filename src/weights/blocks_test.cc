@@ -54,6 +54,40 @@ TEST(Chunks, WhatShapesDoNotTellIsRefused) {
       << apart.error().text;
 }
 
+// What a published config asks for is what the published files hold.
+TEST(Chunks, PublishedConfigsAskForPublishedShapes) {
+  const struct {
+    const char* file;
+    size_t layer;
+    int64_t chunks, most_chunks;
+    FusedTensor expected;
+  } kCases[] = {{"mimo-v2.5.json", 0, 4, 4, kFull},
+                {"mimo-v2.5.json", 1, 4, 8, kWindowed},
+                {"mimo-v2.5-pro.json", 1, 8, 8, {"", {27136, 6144}, {216, 48}}}};
+  for (const auto& test : kCases) {
+    const auto text = read_file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + test.file);
+    ASSERT_TRUE(text);
+    ModelSpec model = spec_of(*text);
+    model.layers = {model.layers[test.layer]};
+    const AttentionTree<WeightRow> rows = weight_rows(model).layers[0].attention;
+    int64_t n_rows = 0;
+    for (const WeightRow* row : {&rows.q, &rows.k, &rows.v}) {
+      const WeightSource& source = row->sources.front();
+      EXPECT_EQ(source.most_chunks, test.most_chunks);
+      EXPECT_EQ(source.tensor_shape, Shape({test.expected.dims[0], test.expected.dims[1]}));
+      EXPECT_EQ(scale_dims(source, test.chunks), test.expected.scales);
+      const RowParts parts =
+          row_parts(in_chunks(source, row->shape.elements(), test.chunks), row->shape[0]);
+      EXPECT_EQ(parts.n, test.chunks);
+      EXPECT_EQ(parts.first * test.chunks, n_rows);
+      EXPECT_EQ(parts.stride, test.expected.dims[0] / test.chunks);
+      EXPECT_EQ(code_use(parts, grid_of(source, test.chunks)), CodeUse::view);
+      n_rows += row->shape[0];
+    }
+    EXPECT_EQ(n_rows, test.expected.dims[0]);
+  }
+}
+
 // Without scales only one count can be told: where there is but one.
 TEST(Chunks, ElementsTellNothing) {
   EXPECT_EQ(*detect_chunks(std::vector<FusedTensor>{{"qkv", {24, 8}, {}, 1}}), 1);

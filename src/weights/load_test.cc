@@ -275,10 +275,15 @@ TEST(Load, IgnoredTensorsMayBeAnything) {
   const ModelSpec model = routed_spec();
   TensorMap tensors = tensors_of(weight_rows(model), false, "BF16");
   tensors["visual.patch"] = {"C64", {1, 1, 1, 1, 1, 2}, std::string(16, '\xff')};
+  tensors["visual.second"] = tensors["visual.patch"];
   tensors["a.rotary_emb.inv_freq"] = {"F64", {}, std::string(8, '\xff')};
   const Folder folder;
   folder.write("model.safetensors", file_of(tensors));
-  EXPECT_EQ(error_of(folder, model), "");
+  const auto loaded = load(folder, model);
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->skipped.n, 3);
+  EXPECT_EQ(loaded->skipped.bytes, 16 + 16 + 8);
+  EXPECT_EQ(loaded->skipped.rules, (std::vector<std::string>{".rotary_emb.inv_freq", "visual."}));
 }
 
 TEST(Load, VectorsMustBeFinite) {
