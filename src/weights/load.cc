@@ -380,7 +380,8 @@ void run(Piece* piece) {
     } else {
       const int64_t bad = convert(p, i, n);
       if (bad >= 0) piece->bad_element = i + bad;
-      drop_pages({p.at(i), static_cast<size_t>(bytes)});  // the copy is what is used from now on
+      // The copy is what is used from now on.
+      if (bytes >= kPageBytes) drop_pages({p.at(i), static_cast<size_t>(bytes)});
     }
     i += n;
   }

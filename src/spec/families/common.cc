@@ -40,15 +40,16 @@ Result<QuantizationSpec> read_quantization(const ConfigReader& config) {
   QuantizationSpec spec;
   TRY(spec.method, config.text_or("quant_method", "unnamed"));
   spec.exempt = read_exempt(config);
-  const auto must_be = [&](const char* key, std::string_view absent_is, std::string_view value) {
-    const Status fits = config.require_text(key, absent_is, {value});
+  const auto must_be = [&](const char* key, std::string_view absent_is,
+                           std::initializer_list<std::string_view> values) {
+    const Status fits = config.require_text(key, absent_is, values);
     if (!fits && spec.refusal.empty()) spec.refusal = fits.error().text;
   };
-  must_be("quant_method", "unnamed", "fp8");
-  if (!spec.refusal.empty()) return spec;
-  must_be("fmt", "e4m3", "e4m3");
-  must_be("activation_scheme", "dynamic", "dynamic");
-  must_be("store_dtype", "fp8", "fp8");
+  must_be("quant_method", "unnamed", {"fp8", "mxfp4"});
+  if (spec.method != "fp8") return spec;
+  must_be("fmt", "e4m3", {"e4m3"});
+  must_be("activation_scheme", "dynamic", {"dynamic"});
+  must_be("store_dtype", "fp8", {"fp8"});
   const auto block = config.integers("weight_block_size", 2);
   if (spec.refusal.empty() && (!block || (*block)[0] != 128 || (*block)[1] != 128)) {
     spec.refusal = config.refuse("weight_block_size", "supported: [128,128]").text;
