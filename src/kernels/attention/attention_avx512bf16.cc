@@ -10,6 +10,16 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#if !defined(__clang__)
+// g++ 12 warns of its own intrinsics, whose pass-through operand is undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+// Sums live in registers only if the loops that index them are unrolled before g++ decides.
+#define ASHLAR_UNROLL _Pragma("GCC unroll 16")
+#else
+#define ASHLAR_UNROLL _Pragma("unroll")
+#endif
+
 #define ASHLAR_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma")))
 #define ASHLAR_INLINE ASHLAR_TARGET __attribute__((always_inline)) inline
@@ -38,9 +48,12 @@ ASHLAR_TARGET void pack(BlockWork& w) {
   const int64_t width = padded(w.k_dim);
   for (int64_t quad = 0; quad < w.n_quads; ++quad) {
     const float* const* rows = w.q_rows + quad * kQuad;
+    // A prefill's queries come from memory, a few kilobytes per head.
+    const float* const* ahead = w.q_rows + (quad + 3 < w.n_quads ? quad + 3 : quad) * kQuad;
     std::byte* to = w.q + quad * kQuad * width * 2;
     for (int64_t k = 0; k < width; k += kPack, to += 64) {
       const auto mask = static_cast<__mmask8>(first_lanes(w.k_dim - k, kPack));
+      for (int r = 0; k % 16 == 0 && r < kQuad; ++r) __builtin_prefetch(ahead[r] + k, 0, 3);
       __m512i four = _mm512_castsi128_si512(round8(rows[0] + k, mask));
       four = _mm512_inserti32x4(four, round8(rows[1] + k, mask), 1);
       four = _mm512_inserti32x4(four, round8(rows[2] + k, mask), 2);
@@ -134,29 +147,42 @@ ASHLAR_TARGET void score(const BlockWork& w, int64_t quad, int64_t group) {
   const int64_t quad_bytes = kQuad * padded(w.k_dim) * 2;
   const std::byte* q = w.q + quad * quad_bytes;
   const std::byte* k[kTokens];
+  ASHLAR_UNROLL
   for (int t = 0; t < kTokens; ++t) k[t] = k_row(w, group * kQuad + t);
   const std::byte* const* next_k = w.next->k + group * kQuad;
+  int64_t line = 0;
   __m512 sums[kTokens][kQuads];
+  ASHLAR_UNROLL
   for (int t = 0; t < kTokens; ++t) {
+    ASHLAR_UNROLL
     for (int n = 0; n < kQuads; ++n) sums[t][n] = _mm512_setzero_ps();
   }
   for (int64_t at = 0; at < w.k_dim * 2; at += kPack * 2, q += 64) {
     if constexpr (kFirst) {
-      // Four steps pass over one line of K; they serve the four tokens of a group in turn.
-      const int64_t line = at / 64 * 64, token = at / 16 % kQuad;
+      // Four steps pass over one line of K, so each asks for one line per group: in the order of
+      // addresses, which the hardware's own prefetcher follows.
       for (int g = 0; g < kGroups; ++g) {
-        __builtin_prefetch(next_k[g * kQuad + token] + line, 0, 3);
+        __builtin_prefetch(*next_k + line, 0, 3);
+        line += 64;
+        const bool row_done = line >= w.k_dim * 2;
+        next_k += row_done;
+        line = row_done ? 0 : line;
       }
     }
     __m512i qs[kQuads];
+    ASHLAR_UNROLL
     for (int n = 0; n < kQuads; ++n) qs[n] = _mm512_load_si512(q + n * quad_bytes);
+    ASHLAR_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       const __m512i ks =
           _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(k[t] + at)));
+      ASHLAR_UNROLL
       for (int n = 0; n < kQuads; ++n) sums[t][n] = dot(sums[t][n], ks, qs[n]);
     }
   }
+  ASHLAR_UNROLL
   for (int g = 0; g < kGroups; ++g) {
+    ASHLAR_UNROLL
     for (int n = 0; n < kQuads; ++n) {
       _mm512_store_ps(w.scores + ((quad + n) * kTileGroups + group + g) * kCell,
                       sum_partials(sums[g * kQuad][n], sums[g * kQuad + 1][n],
@@ -203,10 +229,12 @@ ASHLAR_INLINE void round_probabilities(const BlockWork& w, int64_t quad) {
   }
 }
 
-// Of each group of the next tile's tokens, the lines of V that a part of the work asks for.
+// Of each group of the next tile's tokens, the lines of V that a part of the work asks for: n from
+// byte `line` of token `token` on.
 struct Lines {
-  int64_t begin;
-  int64_t end;
+  int64_t token;
+  int64_t line;
+  int64_t n;
 };
 
 // out = out * alpha + p V for one quad of rows and 16 * kVectors of V's dims from `dim`.
@@ -216,41 +244,55 @@ ASHLAR_INLINE void weigh_part(const BlockWork& w, int64_t quad, int64_t dim, Lin
   float* out = w.state.out + quad * kQuad * width + dim;
   const float* alpha = w.alpha + quad * kCell;
   __m512 sums[kQuad][kVectors];
+  ASHLAR_UNROLL
   for (int r = 0; r < kQuad; ++r) {
     const __m512 factor = _mm512_set1_ps(alpha[r * kQuad]);
+    ASHLAR_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       sums[r][v] = _mm512_mul_ps(_mm512_load_ps(out + r * width + v * 16), factor);
     }
   }
   const auto* p = reinterpret_cast<const int32_t*>(w.p) + quad * kTileGroups * kCell / 2;
   for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
-    for (int64_t i = ahead.begin; i < ahead.end; ++i) {
-      __builtin_prefetch(w.next->v[g * kQuad + i % kQuad] + i / kQuad * 64, 0, 3);
+    const std::byte* const* next_v = w.next->v + g * kQuad + ahead.token;
+    for (int64_t i = 0, line = ahead.line; i < ahead.n; ++i) {
+      __builtin_prefetch(*next_v + line, 0, 3);
+      line += 64;
+      const bool row_done = line >= w.v_dim * 2;
+      next_v += row_done;
+      line = row_done ? 0 : line;
     }
     for (int pair = 0; pair < 2; ++pair) {
       const std::byte* v_pair = w.v_tile + ((g * 2 + pair) * width + dim) * 4;
       __m512i vs[kVectors];
+      ASHLAR_UNROLL
       for (int v = 0; v < kVectors; ++v) vs[v] = _mm512_load_si512(v_pair + v * 64);
+      ASHLAR_UNROLL
       for (int r = 0; r < kQuad; ++r) {
         const __m512i ps = _mm512_set1_epi32(p[g * kCell / 2 + r * 2 + pair]);
+        ASHLAR_UNROLL
         for (int v = 0; v < kVectors; ++v) sums[r][v] = dot(sums[r][v], ps, vs[v]);
       }
     }
   }
+  ASHLAR_UNROLL
   for (int r = 0; r < kQuad; ++r) {
+    ASHLAR_UNROLL
     for (int v = 0; v < kVectors; ++v) _mm512_store_ps(out + r * width + v * 16, sums[r][v]);
   }
 }
 
 ASHLAR_TARGET void weigh(BlockWork& w) {
   const int64_t width = padded(w.v_dim);
-  const int64_t lines = (w.v_dim * 2 + 63) / 64 * kQuad;
+  const int64_t row_lines = (w.v_dim * 2 + 63) / 64;
+  const int64_t lines = row_lines * kQuad;
   const int64_t parts = w.n_quads * ((width + 63) / 64);
   int64_t part = 0;
   for (int64_t quad = 0; quad < w.n_quads; ++quad) {
     round_probabilities(w, quad);
     for (int64_t dim = 0; dim < width; dim += 64, ++part) {
-      const Lines ahead{lines * part / parts, lines * (part + 1) / parts};
+      const int64_t begin = lines * part / parts, end = lines * (part + 1) / parts;
+      const Lines ahead{begin / row_lines, begin % row_lines * 64, end - begin};
       if (dim + 64 <= width) {
         weigh_part<4>(w, quad, dim, ahead);
       } else {
