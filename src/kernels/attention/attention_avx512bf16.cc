@@ -12,15 +12,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#if !defined(__clang__)
-// g++ 12 warns of its own intrinsics, whose pass-through operand is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-// Sums live in registers only if the loops that index them are unrolled before g++ decides.
+// Sums live in registers only if the loops that index them are unrolled early.
 #define ASHLAR_UNROLL _Pragma("GCC unroll 16")
-#else
-#define ASHLAR_UNROLL _Pragma("unroll")
-#endif
 
 #define ASHLAR_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16,fma")))
@@ -255,7 +248,7 @@ ASHLAR_INLINE void lay_group(const BlockWork& w, const Widener& by, int64_t grou
   interleave<kF8>(w, by, group * 2 + 1);
 }
 
-// The first pass over a tile: lays out K and V as it goes, and asks for the next tile.
+// The first pass over a tile: lays out V (of 8 bits: K too) as it goes, and asks for the next tile.
 template <int kQuads, int kGroups, bool kF8>
 ASHLAR_TARGET void score_first(const BlockWork& w) {
   const Widener by = kF8 ? widener(w) : Widener{};
