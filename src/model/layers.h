@@ -40,7 +40,7 @@ struct StepContext {
   void rotate(const View& heads, int32_t rope, int32_t offset = 0) const;
   // What attention over pages of this type is computed in.
   DType cache_compute(DType stored) const {
-    return stored == DType::bf16 || stored == DType::f8e4m3 ? compute : DType::f32;
+    return fits_bf16(stored) ? compute : DType::f32;
   }
   // y[:, h] = x[:, h] w[h]^T for every head; x [T, H, K], w [H, N, K], y [T, H, N].
   void multiply_heads(ConstView x, const ConstView& w, View y) const;
