@@ -24,10 +24,10 @@ std::vector<Golden> goldens() {
     list.push_back(
         {id, std::string("zoo/") + name, fmt::format("tests/goldens/models/{}.golden.json", name)});
   }
-  for (const char* name :
-       {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias", "llama3-rope",
-        "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub", "mimo-groups16", "mimo-wide", "qwen3-gqa3",
-        "qwen3-window", "qwen35-moe-odd"}) {
+  for (const char* name : {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias",
+                           "llama3-rope", "gemma3-mqa", "gemma3-odd", "gpt-oss-mqa", "gpt-oss-yarn",
+                           "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub", "mimo-groups16",
+                           "mimo-wide", "qwen3-gqa3", "qwen3-window", "qwen35-moe-odd"}) {
     const std::string folder = std::string("tests/goldens/models/") + name;
     std::string id = name;
     std::replace(id.begin(), id.end(), '-', '_');
