@@ -28,6 +28,7 @@ struct Placement {
   const std::byte* at(int64_t i) const { return tensor + source->element(i) * size_of(stored); }
   // Elements from the i-th on that lie one after another in the file.
   int64_t contiguous(int64_t i) const {
+    if (source->element_stride != 1) return 1;
     const int64_t run = source->run_elements;
     return run == 0 ? elements - i : run - i % run;
   }
@@ -49,7 +50,8 @@ struct Differences {
     add("missing", missing);
     add("unexpected", unexpected);
     add("of another shape", mis_shaped);
-    add("of an unsupported type (float32, bfloat16 and float16 are supported)", unreadable);
+    add("of an unsupported type (float32, bfloat16 and float16 are supported, uint8 for MXFP4)",
+        unreadable);
     const bool only_types = missing.empty() && unexpected.empty() && mis_shaped.empty();
     return Error{only_types ? Code::unsupported : Code::invalid, std::move(text)};
   }
@@ -62,12 +64,13 @@ class Matching {
       : checkpoint_(checkpoint), model_(model), matrix_dtype_(matrix_dtype) {}
 
   // `view` must stay where it is until the placements are filled.
-  void match(const WeightRow& row, ConstView* view) {
+  void match(const WeightRow& row, Matrix* view) {
     if (row.sources.empty()) return;
     for (const WeightSource& source : row.sources) {
       if (const CheckpointTensor* tensor = find(source.tensor)) {
         used_.insert(tensor);
-        if (fits(source, *tensor)) place(row, source, *tensor, view);
+        if (!source.scales.empty()) return match_codes(row, source, *tensor, view);
+        if (fits(source.tensor_shape, *tensor)) place(row, source, *tensor, view);
         return;
       }
     }
@@ -117,19 +120,19 @@ class Matching {
   }
 
   // A stacked tensor is asked for by many rows; its fault is told once.
-  bool fits(const WeightSource& source, const CheckpointTensor& tensor) {
+  bool fits(const Shape& shape, const CheckpointTensor& tensor, bool codes = false) {
     const TensorEntry& entry = *tensor.entry;
-    const auto asked =
-        std::span(source.tensor_shape.dims).first(static_cast<size_t>(source.tensor_shape.rank));
+    const auto asked = std::span(shape.dims).first(static_cast<size_t>(shape.rank));
     if (!std::equal(entry.dims.begin(), entry.dims.end(), asked.begin(), asked.end())) {
       if (told_.insert(&tensor).second) {
         differences_.mis_shaped.push_back(fmt::format("{}: checkpoint has {}, config asks for {}",
                                                       entry.name, shape_text(entry.dims),
-                                                      source.tensor_shape.text()));
+                                                      shape.text()));
       }
       return false;
     }
-    if (!entry.type->dtype || !is_float(*entry.type->dtype)) {
+    const auto& type = entry.type->dtype;
+    if (!type || !(codes ? *type == DType::u8 : is_float(*type))) {
       if (told_.insert(&tensor).second) {
         differences_.unreadable.push_back(
             fmt::format("{} is stored as {}", entry.name, entry.type->name));
@@ -137,6 +140,30 @@ class Matching {
       return false;
     }
     return true;
+  }
+
+  // Codes and scales are looked at where they lie.
+  void match_codes(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor,
+                   Matrix* view) {
+    const Shape& shape = source.tensor_shape;
+    const CheckpointTensor* scales = find(source.scales);
+    if (scales == nullptr) return differences_.missing.push_back(source.scales);
+    used_.insert(scales);
+    if (!fits(shape, tensor, true) || !fits({shape[0], shape[1], shape[2]}, *scales, true)) return;
+    const int64_t n = row.shape[0], width = row.shape[1], bytes = shape[3];  // bytes: of a group
+    ConstView codes(tensor.data + source.first_element, DType::u8, {n, width / 2});
+    codes.strides[0] = source.run_stride;
+    ConstView of_codes(scales->data + source.first_element / bytes, DType::u8,
+                       {n, width / kScaleGroup});
+    of_codes.strides[0] = source.run_stride / bytes;
+    *view = Matrix(codes, of_codes);
+    mapped_bytes_ += view->bytes();
+    placements_.push_back({.row = &row,
+                           .source = &source,
+                           .tensor = tensor.data,
+                           .stored = DType::u8,
+                           .view = view,
+                           .elements = codes.shape.elements()});
   }
 
   void place(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor,
@@ -198,15 +225,15 @@ std::vector<Piece> cut(const std::vector<Placement>& placements, bool touch_page
   return pieces;
 }
 
-void touch(const std::byte* bytes, int64_t n) {
-  for (int64_t i = 0; i < n; i += kPageBytes) {
-    [[maybe_unused]] const std::byte read = *static_cast<const volatile std::byte*>(bytes + i);
+void touch(const std::byte* begin, const std::byte* last) {
+  for (int64_t i = 0; i <= last - begin; i += kPageBytes) {
+    [[maybe_unused]] const std::byte read = *static_cast<const volatile std::byte*>(begin + i);
   }
 }
 
 void run(Piece* piece) {
   const Placement& p = *piece->placement;
-  if (p.target == nullptr) return touch(p.at(piece->begin), piece->source_bytes());
+  if (p.target == nullptr) return touch(p.at(piece->begin), p.at(piece->end - 1));
   for (int64_t i = piece->begin; i < piece->end && piece->bad_element < 0;) {
     const int64_t n = std::min(piece->end - i, p.contiguous(i));
     std::byte* target = p.target + i * size_of(p.view->dtype);
@@ -261,9 +288,11 @@ Status fill(const std::vector<Placement>& placements, const LoadOptions& options
 
 Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& model,
                                    const WeightTree<WeightRow>& rows, const LoadOptions& options) {
-  if (!model.quantization.empty()) {
-    return unsupported("{}: quantised weights ({}): only bfloat16, float16 and float32 are loaded",
-                       folder, excerpt(model.quantization));
+  if (!model.quantization.empty() && model.quantization != "mxfp4") {
+    return unsupported(
+        "{}: quantised weights ({}): only bfloat16, float16, float32 and mxfp4 are "
+        "loaded",
+        folder, excerpt(model.quantization));
   }
   if (options.matrix_dtype && !is_float(*options.matrix_dtype)) {
     return unsupported("weights as {}: supported are float32, bfloat16, float16",

@@ -5,7 +5,8 @@
 //
 // Matrices are views of the mapped files wherever they can be used as stored, so loading costs no
 // copy and no memory; what must change (vectors widened to f32, matrices of another type than the
-// one asked for, misaligned tensors) is converted into one owned buffer. Everything the rows ask
+// one asked for, misaligned or transposed tensors) is converted into one owned buffer. MXFP4 codes
+// stay what they are, whatever type is asked for. Everything the rows ask
 // for must be there in exactly that shape, and nothing else may be: a checkpoint that does not fit
 // its config is refused with all the differences, not with the first.
 
@@ -42,7 +43,8 @@ struct LoadOptions {
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
 
-// unsupported: quantised weights, or a stored type that is not a float of 16 or 32 bits; invalid:
+// unsupported: quantised weights other than MXFP4, or a stored type that is not a float of 16 or 32
+// bits; invalid:
 // missing, unexpected or mis-shaped tensors (all of them counted, the first few named), a vector
 // with NaN or infinity, or a finite value that `matrix_dtype` cannot hold.
 Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& model,
