@@ -43,9 +43,10 @@ fuzz: build/fuzz/build.ninja  ## A minute of libFuzzer for each fuzz target (cla
 	  corpus=$$(basename $$target _fuzz); mkdir -p build/fuzz/corpus/$$corpus; \
 	  $$target -max_total_time=60 build/fuzz/corpus/$$corpus fuzz/corpus/$$corpus; done
 
-bench: build/release/build.ninja  ## Every op against this machine's roof
-	cmake --build build/release --target ashlar
+bench: build/release/build.ninja  ## Every op against this machine's roof, and what the cache's books cost
+	cmake --build build/release --target ashlar cache_bench
 	build/release/src/cli/ashlar bench ops
+	build/release/src/kv/cache_bench
 
 packages:
 	@tools/install-packages build

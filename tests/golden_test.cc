@@ -25,9 +25,10 @@ std::vector<Golden> goldens() {
         {id, std::string("zoo/") + name, fmt::format("tests/goldens/models/{}.golden.json", name)});
   }
   for (const char* name :
-       {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "llama-bias", "llama3-rope",
-        "mimo-fullsink-hub", "mimo-gqa", "mimo-gqa-hub", "mimo-groups16", "mimo-wide", "qwen3-gqa3",
-        "qwen3-window", "qwen35-moe-odd"}) {
+       {"deepseek-groups", "deepseek-softmax", "deepseek-yarn", "gemma3-mqa", "gemma3-odd",
+        "gpt-oss-mqa", "gpt-oss-yarn", "llama-bias", "llama3-rope", "mimo-fullsink-hub", "mimo-gqa",
+        "mimo-gqa-hub", "mimo-groups16", "mimo-wide", "qwen3-gqa3", "qwen3-next-odd",
+        "qwen3-window", "qwen35-moe-odd", "qwen35-odd"}) {
     const std::string folder = std::string("tests/goldens/models/") + name;
     std::string id = name;
     std::replace(id.begin(), id.end(), '-', '_');

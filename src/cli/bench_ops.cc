@@ -50,7 +50,7 @@ void print_roof(const MachineRoof& roof, Isa isa, int n_threads, bool json) {
     std::printf("%s, %d threads: read %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s\n", name(isa),
                 n_threads, roof.read_bytes_per_s * 1e-9, roof.f32_flops_per_s * 1e-9,
                 roof.bf16_flops_per_s * 1e-9);
-    std::printf("%-9s %-64s %9s %9s %5s\n", "op", "shape", "best us", "median", "roof");
+    std::printf("%-10s %-64s %9s %9s %5s\n", "op", "shape", "best us", "median", "roof");
   }
   std::fflush(stdout);
 }
@@ -72,7 +72,7 @@ void print_case(const BenchCase& one, const Times& times, const MachineRoof& roo
                                    {"percent_of_roof", percent}};
     std::printf("%s\n", line.dump().c_str());
   } else {
-    std::printf("%-9s %-64s %9.1f %9.1f %4.0f%%\n", one.op.c_str(), one.shape.c_str(),
+    std::printf("%-10s %-64s %9.1f %9.1f %4.0f%%\n", one.op.c_str(), one.shape.c_str(),
                 times.best * 1e6, seconds * 1e6, percent);
   }
   std::fflush(stdout);
@@ -92,8 +92,8 @@ Status bench_ops(const OpsFlags& flags, Isa isa) {
   std::vector<Measured> measured;
   Progress bar("measuring");
   // One list at a time: each holds its data while it lives.
-  for (const auto make :
-       {rms_norm_bench, gemm_bench, experts_bench, attention_bench, latent_bench, delta_bench}) {
+  for (const auto make : {rms_norm_bench, gated_norm_bench, gemm_bench, experts_bench,
+                          attention_bench, latent_bench, delta_bench}) {
     for (BenchCase& one : make(ops, pool)) {
       if ((one.op + " " + one.shape).find(flags.filter) == std::string::npos) continue;
       const Times times = time_runs(one.run, flags.seconds);

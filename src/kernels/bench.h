@@ -22,6 +22,7 @@ struct BenchCase {
 // Each case keeps its data alive; a list may take a few hundred megabytes while it lives. Inputs
 // rotate or exceed the last-level cache where the case is meant to measure memory.
 std::vector<BenchCase> rms_norm_bench(const Ops& ops, Pool& pool);
+std::vector<BenchCase> gated_norm_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> gemm_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> experts_bench(const Ops& ops, Pool& pool);
 std::vector<BenchCase> attention_bench(const Ops& ops, Pool& pool);

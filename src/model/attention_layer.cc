@@ -57,7 +57,7 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
     step.multiply(x, weights.gate, {}, gate);
     sigmoid_mul(gate, attended, attended, step.pool);
   }
-  step.multiply(attended, weights.o, weights.o_bias, scratch.hidden(n), /*accumulate=*/true);
+  step.multiply(attended, weights.o, weights.o_bias, step.output(), /*accumulate=*/true);
 }
 
 }  // namespace ashlar

@@ -95,7 +95,7 @@ void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentW
   const View attended = step.scratch.attended(n, int64_t{spec.heads} * spec.v_dim);
   step.multiply_heads(latent_heads, absorbed.uv,
                       View(attended.data, attended.dtype, {n, spec.heads, spec.v_dim}));
-  step.multiply(attended, weights.o, {}, step.scratch.hidden(n), /*accumulate=*/true);
+  step.multiply(attended, weights.o, {}, step.output(), /*accumulate=*/true);
 }
 
 }  // namespace ashlar

@@ -1,6 +1,25 @@
 #include "model/layers.h"
 
+#include <cstring>
+
 namespace ashlar {
+
+void StepContext::begin_branch(const ConstView& norm) const {
+  normalize(scratch.hidden(n_tokens), norm, scratch.normed(n_tokens));
+  const View sum = output();
+  if (spec.branch_norms) std::memset(sum.data, 0, static_cast<size_t>(sum.bytes()));
+}
+
+void StepContext::end_branch(const ConstView& post_norm) const {
+  if (!spec.branch_norms) return;
+  const View sum = output(), hidden = scratch.hidden(n_tokens);
+  normalize(sum, post_norm, sum);
+  pool.each(n_tokens, [&](int64_t t, int) {
+    const float* from = sum.row<float>(t);
+    float* to = hidden.row<float>(t);
+    for (int64_t i = 0; i < hidden.dim(1); ++i) to[i] += from[i];
+  });
+}
 
 void StepContext::multiply(ConstView x, const Matrix& w, const ConstView& bias, View y,
                            bool accumulate) const {

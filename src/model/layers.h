@@ -31,6 +31,15 @@ struct StepContext {
   DType compute = DType::bf16;  // of products with bf16 matrices
   int64_t n_tokens = 0;
 
+  // A branch of the residual stream: begin leaves norm(hidden) in Scratch::normed, the layer adds
+  // to output(), end adds that, normalised, where a branch has a norm of its own; elsewhere
+  // output() is the stream itself.
+  void begin_branch(const ConstView& norm) const;
+  View output() const {
+    return spec.branch_norms ? scratch.branch(n_tokens) : scratch.hidden(n_tokens);
+  }
+  void end_branch(const ConstView& post_norm) const;
+
   // y (+)= x w^T (+ bias), computed as the weights and `compute` allow.
   void multiply(ConstView x, const Matrix& w, const ConstView& bias, View y,
                 bool accumulate = false) const;
@@ -40,27 +49,27 @@ struct StepContext {
   void rotate(const View& heads, int32_t rope, int32_t offset = 0) const;
   // What attention over pages of this type is computed in.
   DType cache_compute(DType stored) const {
-    return stored == DType::bf16 || stored == DType::f8e4m3 ? compute : DType::f32;
+    return fits_bf16(stored) ? compute : DType::f32;
   }
   // y[:, h] = x[:, h] w[h]^T for every head; x [T, H, K], w [H, N, K], y [T, H, N].
   void multiply_heads(ConstView x, const ConstView& w, View y) const;
 };
 
-// hidden += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
+// output += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
 void attention_layer(const StepContext& step, const AttentionSpec& spec,
                      const AttentionWeights& weights, const LayerCache& cache,
                      const AttnPlan& plan);
 
-// hidden += o_proj(latent attention(normed)): one form, the absorbed one, for prompts and for
+// output += o_proj(latent attention(normed)): one form, the absorbed one, for prompts and for
 // decoding alike, so that how a prompt is cut changes nothing.
 void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentWeights& weights,
                   const AbsorbedKv& absorbed, const LayerCache& cache, const AttnPlan& plan);
 
-// hidden += o_proj(recurrence(normed)). The states of `seqs` are read and replaced.
+// output += o_proj(recurrence(normed)). The states of `seqs` are read and replaced.
 void state_layer(const StepContext& step, const StateSpec& spec, const StateWeights& weights,
                  const StateView& state, std::span<const StateSeq> seqs);
 
-// hidden += mlp(normed).
+// output += mlp(normed).
 void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights);
 void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights,
                    std::span<const ExpertWeights> experts);

@@ -4,35 +4,46 @@ namespace ashlar {
 
 namespace {
 
-// y (+)= down(silu(gate x) * up x)
-void gated_mlp(const StepContext& step, int64_t inner, const MlpWeights& weights, const View& y,
-               bool accumulate) {
+Gating gating_of(Activation activation, float clamp = 0) {
+  switch (activation) {
+    case Activation::silu: return {.kind = GateKind::silu};
+    case Activation::gelu: return {.kind = GateKind::gelu};
+    case Activation::clamped: return {.kind = GateKind::clamped, .limit = clamp};
+  }
+  return {};
+}
+
+// y (+)= down(gated(gate x, up x))
+void gated_mlp(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights,
+               const View& y, bool accumulate) {
   const int64_t n = step.n_tokens;
   const View x = step.scratch.normed(n);
-  const View gate = step.scratch.gate(n, inner);
-  const View up = step.scratch.up(n, inner);
+  const View gate = step.scratch.gate(n, spec.intermediate);
+  const View up = step.scratch.up(n, spec.intermediate);
   step.multiply(x, weights.gate, weights.gate_bias, gate);
   step.multiply(x, weights.up, weights.up_bias, up);
-  step.ops.silu_mul({.gate = gate, .up = up, .y = gate}, step.pool);
+  step.ops.silu_mul({.gate = gate, .up = up, .y = gate, .gating = gating_of(spec.activation)},
+                    step.pool);
   step.multiply(gate, weights.down, weights.down_bias, y, accumulate);
 }
 
 // The MLP that every token passes, times the sigmoid of its own gate if it has one.
 void shared_mlp(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights) {
   const int64_t n = step.n_tokens;
-  const View hidden = step.scratch.hidden(n);
-  if (!spec.shared_gate) return gated_mlp(step, spec.shared, weights.shared, hidden, true);
+  const DenseMlp mlp{.intermediate = spec.shared};
+  if (!spec.shared_gate) return gated_mlp(step, mlp, weights.shared, step.output(), true);
   const View y = step.scratch.branch(n);
-  gated_mlp(step, spec.shared, weights.shared, y, false);
+  CHECK(!step.spec.branch_norms, "the branch's storage would have two uses");
+  gated_mlp(step, mlp, weights.shared, y, false);
   const View gate = step.scratch.gate(n, 1);
   step.multiply(step.scratch.normed(n), weights.shared_gate, {}, gate);
-  add_gated(gate, y, hidden, step.pool);
+  add_gated(gate, y, step.output(), step.pool);
 }
 
 }  // namespace
 
 void dense_mlp_layer(const StepContext& step, const DenseMlp& spec, const MlpWeights& weights) {
-  gated_mlp(step, spec.intermediate, weights, step.scratch.hidden(step.n_tokens), true);
+  gated_mlp(step, spec, weights, step.output(), true);
 }
 
 void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights& weights,
@@ -43,6 +54,7 @@ void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights
   // A near tie between experts must not be decided by rounding, so the router is always float.
   step.ops.gemm({.x = x,
                  .w = weights.router,
+                 .bias = floats(weights.router_bias),
                  .y = logits,
                  .compute = DType::f32,
                  .workspace = step.scratch.workspace()},
@@ -61,13 +73,14 @@ void moe_mlp_layer(const StepContext& step, const MoeMlp& spec, const MoeWeights
          .weights = shares},
         step.pool);
   const Matrix& stored = experts.front().gate;
-  const bool bf16 = stored.dtype == DType::bf16 || stored.quantised();
+  const bool narrow = stored.dtype == DType::bf16 || stored.quantised();
   step.ops.experts({.x = x,
                     .ids = ids,
                     .weights = shares,
                     .experts = experts,
-                    .y = step.scratch.hidden(n),
-                    .compute = bf16 ? step.compute : DType::f32,
+                    .y = step.output(),
+                    .compute = narrow ? step.compute : DType::f32,
+                    .gating = gating_of(spec.activation, spec.clamp),
                     .workspace = step.scratch.workspace()},
                    step.pool);
   if (spec.shared > 0) shared_mlp(step, spec, weights);

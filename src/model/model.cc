@@ -32,9 +32,20 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
     if (wanted && key == plan_keys_.end()) plan_keys_.push_back(*wanted);
     auto& experts = experts_.emplace_back();
     for (const MlpWeights& e : weights_.views.layers[i].moe.experts) {
-      experts.push_back({.gate = e.gate, .up = e.up, .down = e.down});
+      experts.push_back({.gate = e.gate,
+                         .up = e.up,
+                         .down = e.down,
+                         .gate_bias = e.gate_bias,
+                         .up_bias = e.up_bias,
+                         .down_bias = e.down_bias});
     }
   }
+}
+
+float Model::embedding_scale() const {
+  const bool rounds =
+      options_.compute == DType::bf16 && weights_.views.embedding.dtype == DType::bf16;
+  return rounds ? to_float(to_bf16(spec_.embedding_scale)) : spec_.embedding_scale;
 }
 
 // Of attention over tokens; other mixers need no plan.
@@ -107,21 +118,28 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
                             .compute = options_.compute,
                             .n_tokens = n};
   const WeightTree<Matrix>& weights = weights_.views;
-  embed({.ids = step.tokens, .table = weights.embedding, .y = scratch_.hidden(n)}, pool);
+  embed({.ids = step.tokens,
+         .table = weights.embedding,
+         .multiplier = embedding_scale(),
+         .y = scratch_.hidden(n)},
+        pool);
   for (size_t r = 0; r < spec_.ropes.size(); ++r) {
     rope_table(step.positions, spec_.ropes[r].inv_freq, spec_.ropes[r].amplitude,
                scratch_.cos_sin(r, n));
   }
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    context.normalize(scratch_.hidden(n), weights.layers[i].mixer_norm, scratch_.normed(n));
+    const LayerTree<Matrix>& layer = weights.layers[i];
+    context.begin_branch(layer.mixer_norm);
     mix(context, i);
-    context.normalize(scratch_.hidden(n), weights.layers[i].mlp_norm, scratch_.normed(n));
+    context.end_branch(layer.mixer_post_norm);
+    context.begin_branch(layer.mlp_norm);
     feed_forward(context, i);
+    context.end_branch(layer.mlp_post_norm);
   }
   return output(context, step);
 }
 
-// hidden += mixer(normed)
+// output += mixer(normed)
 void Model::mix(const StepContext& context, size_t layer) {
   const LayerTree<Matrix>& weights = weights_.views.layers[layer];
   const Mixer& mixer = spec_.layers[layer].mixer;
@@ -138,7 +156,7 @@ void Model::mix(const StepContext& context, size_t layer) {
   }
 }
 
-// hidden += mlp(normed)
+// output += mlp(normed)
 void Model::feed_forward(const StepContext& context, size_t layer) {
   const LayerTree<Matrix>& weights = weights_.views.layers[layer];
   if (const auto* moe = std::get_if<MoeMlp>(&spec_.layers[layer].mlp)) {

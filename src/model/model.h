@@ -62,6 +62,7 @@ class Model {
   Status plan(const Step& step, int n_threads);
   void mix(const StepContext& context, size_t layer);
   void feed_forward(const StepContext& context, size_t layer);
+  float embedding_scale() const;
   ConstView output(const StepContext& context, const Step& step);
 
   ModelSpec spec_;

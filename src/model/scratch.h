@@ -19,7 +19,7 @@ class Scratch {
   // Views of the first `n` rows.
   View hidden(int64_t n) const { return hidden_.rows(0, n); }      // [n, H] the residual stream
   View normed(int64_t n) const { return normed_.rows(0, n); }      // [n, H]
-  View branch(int64_t n) const { return branch_.rows(0, n); }      // [n, H] what is added to it
+  View branch(int64_t n) const { return branch_.rows(0, n); }      // [n, H] to be added to it
   View gathered(int64_t n) const { return gathered_.rows(0, n); }  // [n, H] rows that want logits
   View logits(int64_t n) const { return logits_.rows(0, n); }      // [n, V]
   // Dense [n, width] views over shared storage; REQUIRES width within what any layer of the model

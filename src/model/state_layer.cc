@@ -65,7 +65,7 @@ void state_layer(const StepContext& step, const StateSpec& spec, const StateWeig
                        .eps = step.spec.norm_eps,
                        .y = out},
                       step.pool);
-  step.multiply(attended, weights.o, {}, scratch.hidden(n), /*accumulate=*/true);
+  step.multiply(attended, weights.o, {}, step.output(), /*accumulate=*/true);
 }
 
 }  // namespace ashlar

@@ -45,7 +45,8 @@ void check_model(const ModelSpec& model) {
   WeightTree<char> ignored;
   zip_weights(weight_rows(model), &ignored, [](const WeightRow& row, char&) {
     for (const WeightSource& source : row.sources) {
-      CHECK(source.first_element + row.shape.elements() <= source.tensor_shape.elements());
+      const int64_t n = source.scales.empty() ? row.shape.elements() : row.shape.elements() / 2;
+      CHECK(source.element(n - 1) < source.tensor_shape.elements());
     }
   });
 }

@@ -169,7 +169,8 @@ TEST(Families, PublishedConfigsAreRead) {
 
 TEST(Families, WeightCountsAreThePublishedOnes) {
   const std::pair<const char*, double> kCases[] = {
-      {"mimo-v2-flash.json", 308.9e9}, {"qwen3-0.6b.json", 0.596e9}, {"llama-3.1-8b.json", 8.03e9}};
+      {"mimo-v2-flash.json", 308.9e9}, {"qwen3-0.6b.json", 0.596e9}, {"llama-3.1-8b.json", 8.03e9},
+      {"gpt-oss-20b.json", 20.9e9},    {"gpt-oss-120b.json", 117e9}, {"gemma-3-1b.json", 1e9}};
   for (const auto& [file, expected] : kCases) {
     const auto model = read_model_spec(config_file(file));
     ASSERT_TRUE(model) << model.error().text;

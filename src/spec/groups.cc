@@ -25,12 +25,14 @@ CacheGroup attention_group(const AttentionSpec& a, const CacheFormat& format) {
   const LayerKind kind = a.window > 0  ? LayerKind::window
                          : a.chunk > 0 ? LayerKind::chunk
                                        : LayerKind::full;
+  const int32_t kv_heads = heads_per_rank(a.kv_heads, format.ranks);
   return {.kind = kind,
-          .kv_heads = heads_per_rank(a.kv_heads, format.ranks),
+          .kv_heads = kv_heads,
           .k_dim = a.k_dim,
           .v_dim = a.v_dim,
           .window = a.window,
-          .chunk = a.chunk};
+          .chunk = a.chunk,
+          .extra_bytes = format.token_scales ? 2 * kv_heads * kScaleBytes : 0};
 }
 
 CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
@@ -44,7 +46,7 @@ CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
 
 CacheGroup index_group(const LatentSpec& latent, const CacheFormat& format) {
   CacheGroup group{.kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.index_dim};
-  if (format.dtype == DType::f8e4m3) {
+  if (is_f8(format.dtype)) {
     group.extra_bytes = static_cast<int32_t>(ceil_div(latent.index_dim, kScaleSpan)) * kScaleBytes;
   }
   return group;
@@ -105,6 +107,7 @@ int64_t CacheGroup::page_bytes() const { return round_up(page_data_bytes(), kGra
 
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format) {
   CHECK(format.ranks > 0 && format.page_tokens > 0);
+  CHECK(!format.token_scales || is_f8(format.dtype), "token scales of {}", name(format.dtype));
   TRY_STATUS(check_divides(model, format.ranks));
   Grouping grouping{.format = format, .groups = {}};
   if (format.packed_latent) grouping.format.dtype = DType::f8e4m3;

@@ -59,6 +59,9 @@ struct CacheFormat {
   int32_t ranks = 1;          // tensor-parallel size; the groups are one rank's
   // Latent rows as 8-bit floats with a scale per 128 and the rotated part in bf16 ("fp8_ds_mla").
   bool packed_latent = false;
+  // 8-bit K and V with a scale (f32) for each token of a head, of K and of V ("per token and
+  // head").
+  bool token_scales = false;
 };
 
 // What each page must hold. KV heads are divided among ranks, or replicated when ranks exceed them;

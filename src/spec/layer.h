@@ -95,9 +95,18 @@ struct StateSpec {
   int64_t bytes(int32_t ranks = 1) const;          // of one layer's state
 };
 
+// What a gated MLP hands to its down projection, of g = gate x and u = up x (formulas:
+// kernels/act/gating.h).
+enum class Activation : uint8_t {
+  silu,     // silu(g) * u
+  gelu,     // gelu(g) * u, the tanh form
+  clamped,  // g * sigmoid(1.702 g) * (u + 1), both held within a limit
+};
+
 struct DenseMlp {
   int32_t intermediate = 0;
   bool bias = false;  // on gate, up and down
+  Activation activation = Activation::silu;
 };
 
 enum class ExpertScore : uint8_t { sigmoid, softmax };
@@ -114,6 +123,12 @@ struct MoeMlp {
   float scaling = 1.0f;
   int32_t shared = 0;        // width of an MLP that every token passes beside its experts; 0: none
   bool shared_gate = false;  // the shared MLP's output is multiplied by the sigmoid of x . weight
+  bool bias = false;         // on the router, and on gate, up and down of every expert
+  Activation activation = Activation::silu;  // of the experts
+  float clamp = 7.0f;                        // of Activation::clamped
+  // The checkpoint stacks all experts' gate and up with their outputs in turn: one of gate, one of
+  // up.
+  bool interleaved = false;
 };
 
 // What mixes tokens; none in a layer that is an MLP alone.

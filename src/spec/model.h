@@ -45,6 +45,10 @@ struct ModelSpec {
   std::string plan_only;
   // Norms store their weight less one, except those inside a mixer that say otherwise.
   bool centred_norms = false;
+  // What a mixer and an MLP give is normalised before it is added to the residual stream.
+  bool branch_norms = false;
+  // Embeddings are multiplied by it, rounded to bf16 where they are bf16 and computed with as such.
+  float embedding_scale = 1.0f;
   // What names of the checkpoint begin with where ours (model., lm_head.) begin with something
   // else: {theirs, ours}.
   std::vector<std::pair<std::string, std::string>> renamed_prefixes;

@@ -199,6 +199,12 @@ TEST(Planned, WhatCannotBeIsNamed) {
        "layer 2 stands twice"},
       {"qwen3-8b-dflash-b16.json", "dflash_config", Json::Object{}, "mask_token_id is missing"},
       {"gemma-3-1b.json", "query_pre_attn_scalar", 1e-300, "logits would be scaled by inf"},
+      {"gemma-3-1b.json", "hidden_activation", "relu", "supported: \"gelu_pytorch_tanh\""},
+      {"gemma-3-1b.json", "final_logit_softcapping", 30, "this family has none"},
+      {"gemma-3-1b.json", "use_bidirectional_attention", true, "supported: false"},
+      {"gpt-oss-20b.json", "hidden_act", "gelu", "supported: \"silu\""},
+      {"gpt-oss-20b.json", "swiglu_limit", -7, "must exceed 0"},
+      {"gpt-oss-20b.json", "num_experts_per_tok", 33, "top 33 of 32 experts"},
   };
   for (const auto& test : kCases) {
     const std::string error = error_of(with(config_file(test.file), test.key, test.value));

@@ -180,6 +180,50 @@ MlpTree<WeightRow> expert_rows(const MoeMlp& moe, int64_t hidden, int64_t e,
   return rows;
 }
 
+// An expert among all in stacked tensors whose outputs are columns, `turns` matrices in turn; or,
+// as MXFP4, rows.
+MlpTree<WeightRow> interleaved_expert_rows(const MoeMlp& moe, int64_t hidden, int64_t e,
+                                           const std::string& prefix) {
+  const auto part = [&](const char* name, Shape shape, int64_t turns, int64_t first) {
+    const int64_t columns = shape[1], outputs = turns * shape[0];
+    WeightRow row = matrix(prefix + name, shape[0], columns);
+    row.sources.front() = {.tensor = prefix + name,
+                           .tensor_shape = {moe.n_experts, columns, outputs},
+                           .first_element = e * columns * outputs + first,
+                           .run_elements = columns,
+                           .run_stride = turns,
+                           .element_stride = outputs};
+    if (columns % kScaleGroup != 0) return row;
+    row.sources.push_back({.tensor = prefix + name + "_blocks",
+                           .tensor_shape = {moe.n_experts, outputs, columns / kScaleGroup, 16},
+                           .first_element = (e * outputs + first) * columns / 2,
+                           .run_elements = columns / 2,
+                           .run_stride = turns * columns / 2,
+                           .scales = prefix + name + "_scales"});
+    return row;
+  };
+  const auto bias = [&](const char* name, int64_t size, int64_t turns, int64_t first) {
+    WeightRow row = vector(prefix + name, size, 0);
+    row.sources.front() = {.tensor = prefix + name,
+                           .tensor_shape = {moe.n_experts, turns * size},
+                           .first_element = e * turns * size + first,
+                           .run_elements = 1,
+                           .run_stride = turns};
+    return row;
+  };
+  const int64_t inner = moe.intermediate;
+  MlpTree<WeightRow> rows;
+  rows.gate = part("gate_up_proj", {inner, hidden}, 2, 0);
+  rows.up = part("gate_up_proj", {inner, hidden}, 2, 1);
+  rows.down = part("down_proj", {hidden, inner}, 1, 0);
+  if (moe.bias) {
+    rows.gate_bias = bias("gate_up_proj_bias", inner, 2, 0);
+    rows.up_bias = bias("gate_up_proj_bias", inner, 2, 1);
+    rows.down_bias = bias("down_proj_bias", hidden, 1, 0);
+  }
+  return rows;
+}
+
 // The MLP beside the experts has two names.
 MlpTree<WeightRow> shared_rows(int64_t inner, int64_t hidden, const std::string& prefix) {
   MlpTree<WeightRow> rows = mlp_rows(inner, false, hidden, prefix + "shared_experts.");
@@ -194,6 +238,8 @@ MoeTree<WeightRow> moe_rows(const MoeMlp& moe, int64_t hidden, const std::string
   MoeTree<WeightRow> rows;
   rows.router = matrix(prefix + "gate.weight", moe.n_experts, hidden);
   rows.router.form = WeightForm::exact;
+  rows.router.sources.push_back({prefix + "router.weight", rows.router.shape});
+  if (moe.bias) rows.router_bias = vector(prefix + "router.bias", moe.n_experts, 0);
   if (moe.correction_bias) {
     rows.correction_bias = vector(prefix + "gate.e_score_correction_bias", moe.n_experts, 0);
   }
@@ -202,7 +248,9 @@ MoeTree<WeightRow> moe_rows(const MoeMlp& moe, int64_t hidden, const std::string
     rows.shared_gate = matrix(prefix + "shared_expert_gate.weight", 1, hidden);
   }
   for (int64_t e = 0; e < moe.n_experts; ++e) {
-    rows.experts.push_back(expert_rows(moe, hidden, e, prefix + "experts."));
+    rows.experts.push_back(moe.interleaved
+                               ? interleaved_expert_rows(moe, hidden, e, prefix + "experts.")
+                               : expert_rows(moe, hidden, e, prefix + "experts."));
   }
   return rows;
 }
@@ -212,7 +260,14 @@ LayerTree<WeightRow> layer_rows(const ModelSpec& model, const LayerSpec& spec,
   const int64_t hidden = model.hidden;
   LayerTree<WeightRow> rows;
   rows.mixer_norm = norm(model, prefix + "input_layernorm.weight", hidden);
-  rows.mlp_norm = norm(model, prefix + "post_attention_layernorm.weight", hidden);
+  const std::string after_mixer = prefix + "post_attention_layernorm.weight";
+  if (model.branch_norms) {
+    rows.mixer_post_norm = norm(model, after_mixer, hidden);
+    rows.mlp_norm = norm(model, prefix + "pre_feedforward_layernorm.weight", hidden);
+    rows.mlp_post_norm = norm(model, prefix + "post_feedforward_layernorm.weight", hidden);
+  } else {
+    rows.mlp_norm = norm(model, after_mixer, hidden);
+  }
   if (const auto* attention = std::get_if<AttentionSpec>(&spec.mixer)) {
     rows.attention = attention_rows(model, *attention, prefix + "self_attn.");
   } else if (const auto* latent = std::get_if<LatentSpec>(&spec.mixer)) {

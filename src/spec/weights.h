@@ -14,13 +14,20 @@
 namespace ashlar {
 
 // One place a weight may be found: a tensor of the file, or a part of one: contiguous, or in runs
-// of run_elements that begin run_stride apart (gathered into memory of its own at load).
+// of run_elements that begin run_stride apart (gathered into memory of its own at load), whose
+// elements may lie apart too: a row of a matrix that is stored transposed.
+//
+// With `scales` the tensor holds MXFP4 codes [.., K/32, 16] u8, and `scales` names its scales
+// [.., K/32] u8 (tensor/matrix.h). Elements are bytes of codes then and a run is a row: both are
+// used where they lie.
 struct WeightSource {
   std::string tensor;
   Shape tensor_shape;
   int64_t first_element = 0;
   int64_t run_elements = 0;  // 0: contiguous
   int64_t run_stride = 0;
+  int64_t element_stride = 1;  // within a run
+  std::string scales = {};
   // Not 0: the tensor's rows may be stored as T chunks one after another, T any divisor of this,
   // each made like the whole with a T-th of every weight's rows and a scale grid of its own
   // (training ranks joined end to end). The fields above say where the weight lies if T is 1.
@@ -29,7 +36,7 @@ struct WeightSource {
   // Of the weight's i-th element, in the tensor.
   int64_t element(int64_t i) const {
     if (run_elements == 0) return first_element + i;
-    return first_element + i / run_elements * run_stride + i % run_elements;
+    return first_element + i / run_elements * run_stride + i % run_elements * element_stride;
   }
 };
 
@@ -116,20 +123,22 @@ struct MlpTree {
 
 template <class T>
 struct MoeTree {
-  T router, correction_bias;  // [E, H], [E]
-  T shared_gate;              // [1, H]
+  T router, router_bias;  // [E, H], [E]
+  T correction_bias;      // [E]
+  T shared_gate;          // [1, H]
   MlpTree<T> shared;
   std::vector<MlpTree<T>> experts;
 
   template <class Tree>
   static auto fields(Tree& t) {
-    return std::array{&t.router, &t.correction_bias, &t.shared_gate};
+    return std::array{&t.router, &t.router_bias, &t.correction_bias, &t.shared_gate};
   }
 };
 
 template <class T>
 struct LayerTree {
-  T mixer_norm, mlp_norm;  // [H], of what goes in
+  T mixer_norm, mlp_norm;            // [H], of what goes in
+  T mixer_post_norm, mlp_post_norm;  // [H], of what comes out
   AttentionTree<T> attention;
   LatentTree<T> latent;
   StateTree<T> state;
@@ -138,7 +147,7 @@ struct LayerTree {
 
   template <class Tree>
   static auto fields(Tree& t) {
-    return std::array{&t.mixer_norm, &t.mlp_norm};
+    return std::array{&t.mixer_norm, &t.mlp_norm, &t.mixer_post_norm, &t.mlp_post_norm};
   }
 };
 

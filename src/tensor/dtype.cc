@@ -1,6 +1,42 @@
 #include "tensor/dtype.h"
 
+#include <algorithm>
+
 namespace ashlar {
+namespace {
+
+float widen(uint32_t code, const F8Format& format) {
+  const uint32_t sign = (code & 0x80u) << 24;
+  const uint32_t magnitude = code & 0x7Fu;
+  if (magnitude >= format.first_special) {
+    return std::bit_cast<float>(sign | 0x7F800000u | (magnitude << format.shift()));
+  }
+  if (magnitude >> format.mantissa_bits == 0) {  // subnormal or zero
+    const float value = static_cast<float>(magnitude) * format.unit();
+    return sign ? -value : value;
+  }
+  return std::bit_cast<float>(sign | ((magnitude << format.shift()) + format.rebias()));
+}
+
+uint8_t narrow(float value, const F8Format& format) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80u);
+  uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return sign | 0x7F;
+  magnitude = std::min(magnitude, std::bit_cast<uint32_t>(format.largest_value()));
+  const uint32_t smallest_normal = format.rebias() + (1u << 23);
+  if (magnitude < smallest_normal) {
+    const float shifted = std::bit_cast<float>(magnitude) + format.aligner();
+    const uint32_t code =
+        std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(format.aligner());
+    return static_cast<uint8_t>(sign | code);
+  }
+  const uint32_t odd = (magnitude >> format.shift()) & 1;
+  const uint32_t rounded = magnitude + (1u << (format.shift() - 1)) - 1 + odd;
+  return static_cast<uint8_t>(sign | ((rounded - format.rebias()) >> format.shift()));
+}
+
+}  // namespace
 
 const char* name(DType dtype) {
   switch (dtype) {
@@ -8,6 +44,7 @@ const char* name(DType dtype) {
     case DType::bf16: return "bfloat16";
     case DType::f16: return "float16";
     case DType::f8e4m3: return "float8_e4m3";
+    case DType::f8e5m2: return "float8_e5m2";
     case DType::u8: return "uint8";
     case DType::i32: return "int32";
     case DType::i64: return "int64";
@@ -21,6 +58,15 @@ Result<DType> parse_dtype(std::string_view text) {
     if (text == name(dtype)) return dtype;
   }
   return unsupported("dtype \"{}\": known are float32, bfloat16, float16", excerpt(text));
+}
+
+Result<DType> parse_cache_dtype(std::string_view text) {
+  if (text == "fp8" || text == "fp8_e4m3" || text == name(DType::f8e4m3)) return DType::f8e4m3;
+  if (text == "fp8_e5m2" || text == name(DType::f8e5m2)) return DType::f8e5m2;
+  const Result<DType> other = parse_dtype(text);
+  if (other) return other;
+  return unsupported("cache dtype \"{}\": known are float32, bfloat16, float16, {}", excerpt(text),
+                     "fp8 (= fp8_e4m3), fp8_e5m2");
 }
 
 float to_float(F16 value) {
@@ -50,5 +96,10 @@ F16 to_f16(float value) {
   const uint32_t rounded = magnitude + 0xFFF + ((magnitude >> 13) & 1);
   return with_sign((rounded - 0x38000000u) >> 13);
 }
+
+float to_float(F8E4M3 value) { return widen(value.bits, F8E4M3::kFormat); }
+float to_float(F8E5M2 value) { return widen(value.bits, F8E5M2::kFormat); }
+F8E4M3 to_f8e4m3(float value) { return {narrow(value, F8E4M3::kFormat)}; }
+F8E5M2 to_f8e5m2(float value) { return {narrow(value, F8E5M2::kFormat)}; }
 
 }  // namespace ashlar

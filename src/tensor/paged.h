@@ -30,6 +30,11 @@ struct PagedView {
   DType dtype = DType::bf16;
   float k_scale = 1.0f;  // stored = value / scale; used by FP8 pages only
   float v_scale = 1.0f;
+  // When >= 0 (FP8 pages; a multiple of 4), every token of a head has scales of its own instead:
+  // `[kv_heads][page_tokens]` f32 of K here, and the same of V after them.
+  int64_t scales_offset_bytes = -1;
+
+  bool has_token_scales() const { return scales_offset_bytes >= 0; }
 
   // First element of token `slot` (0 <= slot < page_tokens) of a head, in the page at `granule`.
   // The page's further tokens follow, k_dim (v_dim) elements apart.
@@ -40,6 +45,13 @@ struct PagedView {
   std::byte* v(uint32_t granule, int64_t head, int64_t slot) const {
     return base + granule * kGranuleBytes + v_offset_bytes +
            (head * page_tokens + slot) * v_dim * size_of(dtype);
+  }
+  float* k_token_scale(uint32_t granule, int64_t head, int64_t slot) const {
+    return reinterpret_cast<float*>(base + granule * kGranuleBytes + scales_offset_bytes) +
+           head * page_tokens + slot;
+  }
+  float* v_token_scale(uint32_t granule, int64_t head, int64_t slot) const {
+    return k_token_scale(granule, kv_heads + head, slot);
   }
 };
 

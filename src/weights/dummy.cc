@@ -19,13 +19,14 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// FNV-1a of the row's name, stirred with the seed: rows differ, wherever they stand in the tree.
+// FNV-1a of the row's name, stirred with the seed and with where in the tensor it begins: rows
+// differ, wherever they stand in the tree.
 uint64_t key_of(const WeightRow& row, uint64_t seed) {
   uint64_t key = 0xCBF29CE484222325u;
   for (const char c : row.sources.front().tensor) {
     key = (key ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   }
-  return mix(key ^ mix(seed));
+  return mix(key ^ mix(seed) ^ mix(static_cast<uint64_t>(row.sources.front().first_element)));
 }
 
 // Elements [begin, end) of one row. REQUIRES begin a multiple of 4.

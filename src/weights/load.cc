@@ -35,6 +35,7 @@ struct Placement {
   const std::byte* at(int64_t i) const { return tensor + source->element(i) * size_of(stored); }
   // Elements from the i-th on that lie one after another in the file.
   int64_t contiguous(int64_t i) const {
+    if (source->element_stride != 1) return 1;
     const int64_t run = source->run_elements;
     return run == 0 ? elements - i : run - i % run;
   }
@@ -58,7 +59,8 @@ struct Differences {
     add("unexpected", unexpected);
     add("of another shape", mis_shaped);
     add("stored as F8_E4M3 where config.json says they are not", denied);
-    add("of an unsupported type (float32, bfloat16 and float16 are supported)", unreadable);
+    add("of an unsupported type (float32, bfloat16 and float16 are supported, uint8 for MXFP4)",
+        unreadable);
     return Error{only_unreadable() ? Code::unsupported : Code::invalid, std::move(text)};
   }
 };
@@ -96,6 +98,7 @@ class Matching {
       const CheckpointTensor* tensor = find(source.tensor);
       if (tensor == nullptr) continue;
       used_.insert(tensor);
+      if (!source.scales.empty()) return match_codes(row, source, *tensor, view);
       if (!fits(row, source, *tensor)) return;
       const WeightSource& as_stored =
           made_.emplace_back(in_chunks(source, row.shape.elements(), chunks_));
@@ -173,21 +176,25 @@ class Matching {
     return false;
   }
 
-  bool fits(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor) {
+  bool shape_fits(const Shape& shape, const CheckpointTensor& tensor) {
+    if (has_shape(tensor, shape)) return true;
     const TensorEntry& entry = *tensor.entry;
-    if (!has_shape(tensor, source.tensor_shape)) {
-      return tell(&differences_.mis_shaped, tensor,
-                  fmt::format("{}: checkpoint has {}, config asks for {}", entry.name,
-                              shape_text(entry.dims), source.tensor_shape.text()));
-    }
-    if (entry.type->dtype == DType::f8e4m3 && row.form == WeightForm::matrix) {
-      return codes_fit(source, tensor);
-    }
-    if (!entry.type->dtype || !is_float(*entry.type->dtype)) {
-      return tell(&differences_.unreadable, tensor,
-                  fmt::format("{} is stored as {}", entry.name, entry.type->name));
-    }
-    return true;
+    return tell(&differences_.mis_shaped, tensor,
+                fmt::format("{}: checkpoint has {}, config asks for {}", entry.name,
+                            shape_text(entry.dims), shape.text()));
+  }
+
+  bool type_fits(const CheckpointTensor& tensor, bool supported) {
+    const TensorEntry& entry = *tensor.entry;
+    return supported || tell(&differences_.unreadable, tensor,
+                             fmt::format("{} is stored as {}", entry.name, entry.type->name));
+  }
+
+  bool fits(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor) {
+    if (!shape_fits(source.tensor_shape, tensor)) return false;
+    const auto& type = tensor.entry->type->dtype;
+    if (type == DType::f8e4m3 && row.form == WeightForm::matrix) return codes_fit(source, tensor);
+    return type_fits(tensor, type && is_float(*type));
   }
 
   // A tensor of codes needs its scales, and a config that knows of them.
@@ -223,6 +230,36 @@ class Matching {
     if (name.ends_with(kWeight)) name.remove_suffix(kWeight.size());
     const auto& exempt = model_.quantization.exempt;
     return std::find(exempt.begin(), exempt.end(), name) != exempt.end();
+  }
+
+  // Of codes of four bits or their scales.
+  bool bytes_fit(const Shape& shape, const CheckpointTensor& tensor) {
+    return shape_fits(shape, tensor) && type_fits(tensor, tensor.entry->type->dtype == DType::u8);
+  }
+
+  // Codes and scales are looked at where they lie.
+  void match_codes(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor,
+                   Matrix* view) {
+    const Shape& shape = source.tensor_shape;
+    const CheckpointTensor* scales = find(source.scales);
+    if (scales == nullptr) return differences_.missing.push_back(source.scales);
+    used_.insert(scales);
+    const bool both = bytes_fit(shape, tensor);
+    if (!bytes_fit({shape[0], shape[1], shape[2]}, *scales) || !both) return;
+    const int64_t n = row.shape[0], width = row.shape[1], bytes = shape[3];  // bytes: of a group
+    ConstView codes(tensor.data + source.first_element, DType::u8, {n, width / 2});
+    codes.strides[0] = source.run_stride;
+    ConstView of_codes(scales->data + source.first_element / bytes, DType::u8,
+                       {n, width / kScaleGroup});
+    of_codes.strides[0] = source.run_stride / bytes;
+    *view = Matrix(codes, of_codes);
+    mapped_bytes_ += view->bytes();
+    placements_.push_back({.row = &row,
+                           .source = &source,
+                           .tensor = tensor.data,
+                           .stored = DType::u8,
+                           .view = view,
+                           .elements = codes.shape.elements()});
   }
 
   void place(const WeightRow& row, const WeightSource& source, const CheckpointTensor& tensor,

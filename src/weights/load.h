@@ -5,11 +5,11 @@
 //
 // Matrices are views of the mapped files wherever they can be used as stored, so loading costs no
 // copy and no memory; what must change (vectors and scales widened to f32, matrices of another type
-// than the one asked for, misaligned tensors) is converted into one owned buffer. FP8 codes stay
-// codes (blocks.h says where their scales are), except where a matrix takes rows that cut blocks
-// of scales: those are multiplied out to bf16. Everything the rows ask
-// for must be there in exactly that shape, and nothing else may be: a checkpoint that does not fit
-// its config is refused with all the differences, not with the first.
+// than the one asked for, misaligned or transposed tensors) is converted into one owned buffer.
+// MXFP4 and FP8 codes stay codes whatever type is asked for (blocks.h says where FP8 scales are),
+// except where a matrix takes rows that cut blocks of scales: those are multiplied out. Everything
+// the rows ask for must be there in exactly that shape, and nothing else may be: a checkpoint that
+// does not fit its config is refused with all the differences, not with the first.
 
 #include <functional>
 #include <optional>
@@ -53,11 +53,11 @@ struct LoadOptions {
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
 
-// unsupported: weights in another form than blocks of FP8, or a stored type that is not a float;
-// invalid: missing, unexpected or mis-shaped tensors (all of them counted, the first few named),
-// codes where the config says there are none, a fused tensor whose number of chunks its shapes do
-// not tell, a vector or scale that is NaN or infinite, or a finite value that `matrix_dtype` cannot
-// hold.
+// unsupported: weights in another form than FP8 blocks and MXFP4, or a stored type that is not a
+// float; invalid: missing, unexpected or mis-shaped tensors (all of them counted, the first few
+// named), codes where the config says there are none, a fused tensor whose number of chunks its
+// shapes do not tell, a vector or scale that is NaN or infinite, or a finite value that
+// `matrix_dtype` cannot hold.
 Result<LoadedWeights> load_weights(const std::string& folder, const ModelSpec& model,
                                    const WeightTree<WeightRow>& rows, const LoadOptions& options);
 

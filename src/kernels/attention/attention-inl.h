@@ -77,6 +77,36 @@ HWY_INLINE hn::Vec<D> Widen(D d, const F16* from) {
   return hn::Or(value, hn::BitCast(d, sign));
 }
 
+template <class D, class F8>
+HWY_INLINE hn::Vec<D> WidenF8(D d, const F8* from) {
+  constexpr F8Format kFormat = F8::kFormat;
+  constexpr int kShift = kFormat.shift();
+  const hn::Rebind<uint8_t, D> d8;
+  const hn::RebindToSigned<D> di;
+  const auto bits = hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(from)));
+  const auto sign = hn::ShiftLeft<24>(hn::And(bits, hn::Set(di, 0x80)));
+  const auto code = hn::And(bits, hn::Set(di, 0x7F));
+  const auto moved = hn::ShiftLeft<kShift>(code);
+  const auto normal = hn::Add(moved, hn::Set(di, static_cast<int32_t>(kFormat.rebias())));
+  const auto special = hn::Or(moved, hn::Set(di, 0x7F800000));
+  // By integers: some machines are slow to multiply subnormal floats.
+  const auto subnormal =
+      hn::BitCast(di, hn::Mul(hn::ConvertTo(d, code), hn::Set(d, kFormat.unit())));
+  auto value =
+      hn::IfThenElse(hn::Lt(code, hn::Set(di, 1 << kFormat.mantissa_bits)), subnormal, normal);
+  const auto last = hn::Set(di, static_cast<int32_t>(kFormat.largest));
+  value = hn::IfThenElse(hn::Gt(code, last), special, value);
+  return hn::BitCast(d, hn::Or(value, sign));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> Widen(D d, const F8E4M3* from) {
+  return WidenF8(d, from);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> Widen(D d, const F8E5M2* from) {
+  return WidenF8(d, from);
+}
+
 // n elements as floats, then zeros up to `padded` (a multiple of the vector).
 template <class T>
 HWY_INLINE void WidenRow(const T* HWY_RESTRICT from, int64_t n, int64_t padded,

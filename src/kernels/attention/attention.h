@@ -102,29 +102,46 @@ std::string to_text(const AttnPlan& plan);
 struct AttnParams {
   ConstView q;   // [T, H, k_dim] f32, dense
   View out;      // [T, H, v_dim] f32, dense
-  PagedView kv;  // f32, bf16 or f16 pages
+  PagedView kv;  // f32, bf16, f16, f8e4m3 or f8e5m2 pages
   float scale = 1.0f;
   float softcap = 0.0f;          // 0: none
   const float* sinks = nullptr;  // [H], nullable
-  // f32, or bf16 (bf16 pages only): q is rounded to bf16, and so are the probabilities where the
-  // instruction set multiplies in bf16.
+  // f32, or bf16 (where fits_bf16(kv.dtype)): q is rounded to bf16, and so are the probabilities
+  // where the instruction set multiplies in bf16.
   DType compute = DType::bf16;
   std::span<std::byte> workspace;  // at least plan.workspace_bytes, 64-byte aligned
 };
+
+// Whether every number of such pages is a bf16 number, so that compute may be bf16.
+constexpr bool fits_bf16(DType stored) { return stored == DType::bf16 || is_f8(stored); }
 
 using AttentionFn = void (*)(const AttnPlan&, const AttnParams&, Pool&);
 
 void attention_ref(const AttnPlan& plan, const AttnParams& params, Pool& pool);
 AttentionFn attention_cpu(Isa isa);
 
+constexpr float kSmallestTokenScale = 1e-12f;
+
+// What a write met; added to, so that one can be kept for many calls. NaNs are counted as values
+// and as nothing else.
+struct WriteStats {
+  int64_t values = 0;
+  int64_t clipped = 0;  // values that FP8 moved further than rounding would: beyond the largest
+                        // and half a step
+  float largest_k = 0;  // |value| before its scale
+  float largest_v = 0;
+};
+
 // Writes a step's K and V into the pages, rounding to nearest even: token i of a sequence goes to
-// position kv_len - q_len + i.
+// position kv_len - q_len + i. FP8 pages hold value / scale and saturate; where pages have token
+// scales, they are written too: the row's largest |value| by the format's largest, at least 1e-12.
 struct KvWriteParams {
   ConstView k;  // [T, G, k_dim] f32, dense
   ConstView v;  // [T, G, v_dim] f32, dense
   PagedView kv;
   std::span<const AttnSeq> seqs;
-  float v_multiplier = 1.0f;  // applied to V before it is rounded and stored
+  float v_multiplier = 1.0f;    // applied to V before it is rounded and stored
+  WriteStats* stats = nullptr;  // nullable: counting costs a second look at every value
 };
 
 using KvWriteFn = void (*)(const KvWriteParams&, Pool&);
@@ -132,7 +149,8 @@ using KvWriteFn = void (*)(const KvWriteParams&, Pool&);
 void kv_write_ref(const KvWriteParams& params, Pool& pool);
 KvWriteFn kv_write_cpu(Isa isa);
 
-// Bytes: visible K and V once per sequence, q and out. Flops: 2 * (k_dim + v_dim) per visible pair.
+// Bytes: visible K and V (and their token scales) once per sequence, q and out. Flops: 2 * (k_dim +
+// v_dim) per visible pair.
 Roof roof(const AttnPlan& plan, const AttnParams& params);
 
 }  // namespace ashlar

@@ -22,6 +22,7 @@ struct Setup {
   int32_t kv_len;
   bool sinks;
   DType compute = DType::bf16;
+  DType stored = DType::bf16;
 };
 
 constexpr Setup kSetups[] = {
@@ -36,6 +37,22 @@ constexpr Setup kSetups[] = {
      1,
      1000,
      true},
+    {"decode",
+     {.heads = 32, .kv_heads = 8, .k_dim = 128, .v_dim = 128},
+     1,
+     1,
+     8192,
+     false,
+     DType::bf16,
+     DType::f8e4m3},
+    {"decode",
+     {.heads = 64, .kv_heads = 4, .k_dim = 192, .v_dim = 128},
+     1,
+     1,
+     8192,
+     true,
+     DType::bf16,
+     DType::f8e4m3},
     {"prefill", {.heads = 64, .kv_heads = 4, .k_dim = 192, .v_dim = 128}, 1, 512, 512, true},
     {"prefill",
      {.heads = 64, .kv_heads = 8, .k_dim = 192, .v_dim = 128, .window = 128},
@@ -98,9 +115,11 @@ std::shared_ptr<Data> build(const Setup& setup, const std::shared_ptr<Buffer>& a
                .page_tokens = kPageTokens,
                .kv_heads = s.kv_heads,
                .k_dim = s.k_dim,
-               .v_dim = s.v_dim};
-  kv.v_offset_bytes = int64_t{s.kv_heads} * kPageTokens * s.k_dim * 2;
-  const int64_t page_bytes = int64_t{s.kv_heads} * kPageTokens * (s.k_dim + s.v_dim) * 2;
+               .v_dim = s.v_dim,
+               .dtype = setup.stored};
+  const int64_t token_bytes = int64_t{s.kv_heads} * size_of(setup.stored);
+  kv.v_offset_bytes = token_bytes * kPageTokens * s.k_dim;
+  const int64_t page_bytes = token_bytes * kPageTokens * (s.k_dim + s.v_dim);
   std::vector<uint32_t> places(static_cast<size_t>(kArenaBytes / page_bytes));
   for (size_t i = 0; i < places.size(); ++i) {
     places[i] = static_cast<uint32_t>(static_cast<int64_t>(i) * page_bytes / kGranuleBytes);
@@ -145,10 +164,11 @@ std::vector<BenchCase> attention_bench(const Ops& ops, Pool& pool) {
     const AttnShape& s = setup.shape;
     cases.push_back(
         {.op = "attention",
-         .shape = fmt::format("{} B={} q={} kv={} H={} G={} {}/{}{}{} {}", setup.name, setup.batch,
-                              setup.q_len, setup.kv_len, s.heads, s.kv_heads, s.k_dim, s.v_dim,
-                              s.window > 0 ? fmt::format(" window {}", s.window) : "",
-                              setup.sinks ? " sinks" : "", name(setup.compute)),
+         .shape = fmt::format("{} B={} q={} kv={} H={} G={} {}/{}{}{} {}{}", setup.name,
+                              setup.batch, setup.q_len, setup.kv_len, s.heads, s.kv_heads, s.k_dim,
+                              s.v_dim, s.window > 0 ? fmt::format(" window {}", s.window) : "",
+                              setup.sinks ? " sinks" : "", name(setup.compute),
+                              is_f8(setup.stored) ? " fp8 pages" : ""),
          .roof = roof(data->plans[0], data->params),
          .bf16 = setup.compute == DType::bf16,
          .run = [&ops, &pool, data] {

@@ -59,6 +59,8 @@ void Load(BlockWork& w) {
   const auto load = [&](const std::byte* const* rows, int64_t width, float* to) {
     if (w.dtype == DType::f32) return LoadRows<float>(*w.tile, rows, width, to);
     if (w.dtype == DType::bf16) return LoadRows<Bf16>(*w.tile, rows, width, to);
+    if (w.dtype == DType::f8e4m3) return LoadRows<F8E4M3>(*w.tile, rows, width, to);
+    if (w.dtype == DType::f8e5m2) return LoadRows<F8E5M2>(*w.tile, rows, width, to);
     return LoadRows<F16>(*w.tile, rows, width, to);
   };
   load(w.tile->k, w.k_dim, k);
@@ -111,10 +113,9 @@ HWY_INLINE void ScoreGroup(const BlockWork& w, int64_t first, int64_t group) {
 
 template <int kVectors>
 HWY_INLINE void ScoreTile(const BlockWork& w, int64_t first) {
-  const int64_t element = size_of(w.dtype);
   for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
     // The first pass over the tile asks for the next one.
-    if (first == 0) prefetch(*w.next, g, g + 1, w.k_dim * element, w.v_dim * element);
+    if (first == 0) prefetch(*w.next, g, g + 1, w.k_bytes(), w.v_bytes());
     ScoreGroup<kVectors>(w, first, g);
   }
 }
@@ -124,6 +125,19 @@ void Scores(BlockWork& w) {
   int64_t first = 0;
   for (; first + kBlock <= n_vectors; first += kBlock) ScoreTile<kBlock>(w, first);
   for (; first < n_vectors; ++first) ScoreTile<1>(w, first);
+}
+
+void Scale(BlockWork& w, const float* factors) {
+  const F32 d;
+  for (int64_t quad = 0; quad < w.n_quads; ++quad) {
+    for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
+      float* cell = w.scores + (quad * kTileGroups + g) * kCell;
+      const VF tokens = hn::LoadDup128(d, factors + g * kQuad);
+      for (int64_t i = 0; i < kCell; i += kLanes) {
+        hn::StoreU(hn::Mul(hn::LoadU(d, cell + i), tokens), d, cell + i);
+      }
+    }
+  }
 }
 
 // The maximum of each row's four lanes, in all four.
@@ -295,6 +309,7 @@ void Store(const BlockWork& w, const State& state) {
 constexpr TileBody kBody = {.pack = Pack,
                             .load = Load,
                             .scores = Scores,
+                            .scale = Scale,
                             .softmax = Softmax,
                             .weigh = Weigh,
                             .merge = Merge,

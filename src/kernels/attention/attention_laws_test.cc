@@ -14,9 +14,9 @@ struct Variant {
 };
 
 // Groups that fill quads and that do not, with and without windows, both kinds of arithmetic.
-constexpr Variant kVariants[] = {{1, 0, DType::bf16}, {4, 17, DType::bf16},
-                                 {7, 0, DType::bf16}, {16, 128, DType::bf16},
-                                 {3, 0, DType::f32},  {16, 40, DType::f16}};
+constexpr Variant kVariants[] = {{1, 0, DType::bf16},    {4, 17, DType::bf16}, {7, 0, DType::bf16},
+                                 {16, 128, DType::bf16}, {3, 0, DType::f32},   {16, 40, DType::f16},
+                                 {4, 17, DType::f8e4m3}, {7, 0, DType::f8e5m2}};
 
 AttnCase variant_case(const Variant& variant, std::vector<SeqLength> lengths, Random& random) {
   const AttnShape shape{.heads = 2 * variant.group,
@@ -26,6 +26,7 @@ AttnCase variant_case(const Variant& variant, std::vector<SeqLength> lengths, Ra
                         .window = variant.window};
   AttnCase c = random_case(shape, std::move(lengths), variant.dtype, random);
   c.sinks = random.normal(shape.heads);
+  c.token_scales = variant.dtype == DType::f8e4m3;
   return c;
 }
 

@@ -29,6 +29,8 @@ void pack(BlockWork& w) {
 float element(const std::byte* row, DType dtype, int64_t i) {
   if (dtype == DType::f32) return reinterpret_cast<const float*>(row)[i];
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const Bf16*>(row)[i]);
+  if (dtype == DType::f8e4m3) return to_float(reinterpret_cast<const F8E4M3*>(row)[i]);
+  if (dtype == DType::f8e5m2) return to_float(reinterpret_cast<const F8E5M2*>(row)[i]);
   return to_float(reinterpret_cast<const F16*>(row)[i]);
 }
 
@@ -66,6 +68,15 @@ void scores(BlockWork& w) {
       float* cell = w.scores + (quad * kTileGroups + t / kQuad) * kCell;
       score_token(q, reinterpret_cast<const float*>(w.k_tile) + t * width, w.k_dim, cell,
                   static_cast<int>(t % kQuad));
+    }
+  }
+}
+
+void scale(BlockWork& w, const float* factors) {
+  for (int64_t quad = 0; quad < w.n_quads; ++quad) {
+    for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
+      float* cell = w.scores + (quad * kTileGroups + g) * kCell;
+      for (int i = 0; i < kCell; ++i) cell[i] *= factors[g * kQuad + i % kQuad];
     }
   }
 }
@@ -155,6 +166,7 @@ const TileBody& tile_body_plain() {
   static constexpr TileBody kBody = {.pack = pack,
                                      .load = load,
                                      .scores = scores,
+                                     .scale = scale,
                                      .softmax = softmax,
                                      .weigh = weigh,
                                      .merge = merge,

@@ -12,8 +12,17 @@ namespace {
 double element(const std::byte* at, DType dtype, int64_t i) {
   if (dtype == DType::f32) return reinterpret_cast<const float*>(at)[i];
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const Bf16*>(at)[i]);
+  if (dtype == DType::f8e4m3) return to_float(reinterpret_cast<const F8E4M3*>(at)[i]);
+  if (dtype == DType::f8e5m2) return to_float(reinterpret_cast<const F8E5M2*>(at)[i]);
   CHECK(dtype == DType::f16, "{} pages", name(dtype));
   return to_float(reinterpret_cast<const F16*>(at)[i]);
+}
+
+// What a stored number of K (V) counts.
+double scale_of(const PagedView& kv, bool of_v, uint32_t granule, int64_t head, int64_t slot) {
+  if (!is_f8(kv.dtype)) return 1.0;
+  if (!kv.has_token_scales()) return of_v ? kv.v_scale : kv.k_scale;
+  return of_v ? *kv.v_token_scale(granule, head, slot) : *kv.k_token_scale(granule, head, slot);
 }
 
 // One query row: head `head` of the token at `position`.
@@ -39,7 +48,8 @@ void attend_row(const AttnShape& shape, const AttnParams& p, const AttnSeq& seq,
     for (size_t i = 0; i < query.size(); ++i) {
       dot += query[i] * element(k, p.kv.dtype, static_cast<int64_t>(i));
     }
-    double s = dot * p.scale;
+    const int32_t slot = j % p.kv.page_tokens;
+    double s = dot * scale_of(p.kv, false, granule(j), kv_head, slot) * p.scale;
     if (p.softcap != 0.0f) s = p.softcap * std::tanh(s / p.softcap);
     scores.push_back(s);
     max = std::max(max, s);
@@ -49,23 +59,14 @@ void attend_row(const AttnShape& shape, const AttnParams& p, const AttnSeq& seq,
   for (int32_t j = begin; j < end; ++j) {
     const double weight = std::exp(scores[static_cast<size_t>(j - begin)] - max);
     sum += weight;
-    const std::byte* v = p.kv.v(granule(j), kv_head, j % p.kv.page_tokens);
+    const int32_t slot = j % p.kv.page_tokens;
+    const std::byte* v = p.kv.v(granule(j), kv_head, slot);
+    const double share = weight * scale_of(p.kv, true, granule(j), kv_head, slot);
     for (size_t i = 0; i < total.size(); ++i) {
-      total[i] += weight * element(v, p.kv.dtype, static_cast<int64_t>(i));
+      total[i] += share * element(v, p.kv.dtype, static_cast<int64_t>(i));
     }
   }
   for (size_t i = 0; i < total.size(); ++i) out[i] = static_cast<float>(total[i] / sum);
-}
-
-void put(std::byte* at, DType dtype, int64_t i, float value) {
-  if (dtype == DType::f32) {
-    reinterpret_cast<float*>(at)[i] = value;
-  } else if (dtype == DType::bf16) {
-    reinterpret_cast<Bf16*>(at)[i] = to_bf16(value);
-  } else {
-    CHECK(dtype == DType::f16, "{} pages", name(dtype));
-    reinterpret_cast<F16*>(at)[i] = to_f16(value);
-  }
 }
 
 }  // namespace
@@ -75,27 +76,6 @@ void attention_ref(const AttnPlan& plan, const AttnParams& p, Pool&) {
     for (int32_t token = 0; token < seq.q_len; ++token) {
       for (int32_t head = 0; head < plan.shape.heads; ++head) {
         attend_row(plan.shape, p, seq, seq.q_begin + token, seq.kv_len - seq.q_len + token, head);
-      }
-    }
-  }
-}
-
-void kv_write_ref(const KvWriteParams& p, Pool&) {
-  for (const AttnSeq& seq : p.seqs) {
-    for (int32_t token = 0; token < seq.q_len; ++token) {
-      const int32_t position = seq.kv_len - seq.q_len + token;
-      const uint32_t granule = seq.pages[position / p.kv.page_tokens];
-      const int32_t slot = position % p.kv.page_tokens;
-      for (int64_t head = 0; head < p.kv.kv_heads; ++head) {
-        const int64_t row = (seq.q_begin + token) * int64_t{p.kv.kv_heads} + head;
-        const float* k = reinterpret_cast<const float*>(p.k.data) + row * p.kv.k_dim;
-        const float* v = reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim;
-        for (int64_t i = 0; i < p.kv.k_dim; ++i) {
-          put(p.kv.k(granule, head, slot), p.kv.dtype, i, k[i]);
-        }
-        for (int64_t i = 0; i < p.kv.v_dim; ++i) {
-          put(p.kv.v(granule, head, slot), p.kv.dtype, i, v[i] * p.v_multiplier);
-        }
       }
     }
   }

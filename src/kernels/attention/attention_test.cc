@@ -21,7 +21,7 @@ void expect_reference(const AttnCase& c, int32_t page_tokens) {
   }
 }
 
-constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::f8e4m3, DType::f8e5m2};
 
 TEST(Attention, WidthsAndDTypes) {
   Random random(1);
@@ -135,6 +135,34 @@ TEST(Attention, LongContextsOfManySplits) {
   }
 }
 
+// Every scale form, width, group and page against the reference, which dequantises.
+TEST(Attention, EightBitPages) {
+  Random random(12);
+  const int32_t widths[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {48, 32}, {32, 32}};
+  int round = 0;
+  for (const auto& [k_dim, v_dim] : widths) {
+    for (const int32_t group : {1, 2, 8, 16}) {
+      for (const int32_t page_tokens : {16, 32, 64}) {
+        const int32_t windows[] = {0, page_tokens - 1, page_tokens, page_tokens + 1};
+        const AttnShape shape{.heads = 2 * group,
+                              .kv_heads = 2,
+                              .k_dim = k_dim,
+                              .v_dim = v_dim,
+                              .window = windows[round % 4]};
+        AttnCase c = random_case(shape, {{1, page_tokens + 1}, {3, 2 * page_tokens}, {1, 130}},
+                                 round % 3 == 0 ? DType::f8e5m2 : DType::f8e4m3, random);
+        c.k_scale = 0.02f, c.v_scale = 0.5f;
+        c.token_scales = round % 2 > 0;
+        if (round % 5 == 0) c.sinks = random.normal(shape.heads);
+        if (round % 7 == 0) c.softcap = 5.0f;
+        if (round % 11 == 0) c.compute = DType::f32;
+        expect_reference(c, page_tokens);
+        ++round;
+      }
+    }
+  }
+}
+
 TEST(Attention, RandomShapes) {
   Random random(11);
   for (int i = 0; i < 30; ++i) {
@@ -151,9 +179,11 @@ TEST(Attention, RandomShapes) {
       const auto q_len = static_cast<int32_t>(random.integer(0, 1) ? 1 : random.integer(0, 40));
       lengths.push_back({q_len, q_len + static_cast<int32_t>(random.integer(0, 600))});
     }
-    AttnCase c = random_case(shape, lengths, kDTypes[random.integer(0, 2)], random);
+    AttnCase c = random_case(shape, lengths, kDTypes[random.integer(0, 4)], random);
     if (random.integer(0, 1)) c.sinks = random.normal(shape.heads, 3.0f);
     if (random.integer(0, 3) == 0) c.softcap = 10.0f;
+    if (is_f8(c.dtype)) c.token_scales = random.integer(0, 1) > 0;
+    if (is_f8(c.dtype)) c.k_scale = 0.01f, c.v_scale = 3.0f;
     expect_reference(c, static_cast<int32_t>(random.integer(1, 70)));
   }
 }

@@ -28,6 +28,10 @@ struct AttnCase {
   float softcap = 0.0f;
   DType dtype = DType::bf16;
   DType compute = DType::bf16;
+  // FP8 pages: of the tensors, or one for every token of a head.
+  float k_scale = 1.0f;
+  float v_scale = 1.0f;
+  bool token_scales = false;
 
   int64_t n_tokens() const {
     int64_t n = 0;
@@ -45,7 +49,7 @@ inline AttnCase random_case(const AttnShape& shape, std::vector<SeqLength> lengt
   }
   made.q = random.normal(made.n_tokens() * shape.heads * shape.k_dim);
   made.scale = 2.0f / std::sqrt(static_cast<float>(shape.k_dim));  // peaked enough to tell
-  made.compute = dtype == DType::bf16 ? DType::bf16 : DType::f32;
+  made.compute = fits_bf16(dtype) ? DType::bf16 : DType::f32;
   return made;
 }
 
@@ -84,7 +88,13 @@ class Pages {
     const int64_t k_bytes = int64_t{s.kv_heads} * page_tokens * s.k_dim * element;
     const int64_t v_bytes = int64_t{s.kv_heads} * page_tokens * s.v_dim * element;
     view_.v_offset_bytes = view_.k_offset_bytes + k_bytes + 4 * element;
-    const int64_t page_bytes = view_.v_offset_bytes + v_bytes + 8 * element;
+    view_.k_scale = c.k_scale;
+    view_.v_scale = c.v_scale;
+    int64_t page_bytes = view_.v_offset_bytes + v_bytes + 8 * element;
+    if (c.token_scales) {
+      view_.scales_offset_bytes = (page_bytes + 3) / 4 * 4;
+      page_bytes = view_.scales_offset_bytes + 8 * int64_t{s.kv_heads} * page_tokens;
+    }
     const int64_t stride = (page_bytes + 2 * kGranuleBytes - 1) / kGranuleBytes;  // with a gap
     int64_t n_pages = 0;
     for (const SeqLength& length : c.lengths) n_pages += pages_of(length.kv_len);
@@ -123,19 +133,31 @@ class Pages {
       }
       for (int64_t head = 0; head < s.kv_heads; ++head) {
         const int64_t row = int64_t{j} * s.kv_heads + head;
-        put(c.k[i].data() + row * s.k_dim, s.k_dim, view_.k(granule, head, j % view_.page_tokens));
-        put(c.v[i].data() + row * s.v_dim, s.v_dim, view_.v(granule, head, j % view_.page_tokens));
+        const int64_t slot = j % view_.page_tokens;
+        const bool own = c.token_scales;
+        put(c.k[i].data() + row * s.k_dim, s.k_dim, c.k_scale,
+            own ? view_.k_token_scale(granule, head, slot) : nullptr, view_.k(granule, head, slot));
+        put(c.v[i].data() + row * s.v_dim, s.v_dim, c.v_scale,
+            own ? view_.v_token_scale(granule, head, slot) : nullptr, view_.v(granule, head, slot));
       }
     }
   }
 
-  void put(const float* from, int64_t n, std::byte* to) const {
+  void put(const float* from, int64_t n, float scale, float* token_scale, std::byte* to) const {
+    if (token_scale) {
+      float largest = 0;
+      for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(from[i]));
+      scale = std::max(largest / f8_format(view_.dtype).largest_value(), kSmallestTokenScale);
+      *token_scale = scale;
+    }
     for (int64_t i = 0; i < n; ++i) {
       const Bf16 bf16 = to_bf16(from[i]);
       const F16 f16 = to_f16(from[i]);
       if (view_.dtype == DType::f32) std::memcpy(to + 4 * i, from + i, 4);
       if (view_.dtype == DType::bf16) std::memcpy(to + 2 * i, &bf16, 2);
       if (view_.dtype == DType::f16) std::memcpy(to + 2 * i, &f16, 2);
+      if (view_.dtype == DType::f8e4m3) to[i] = std::byte{to_f8e4m3(from[i] / scale).bits};
+      if (view_.dtype == DType::f8e5m2) to[i] = std::byte{to_f8e5m2(from[i] / scale).bits};
     }
   }
 

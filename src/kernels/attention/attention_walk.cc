@@ -53,9 +53,10 @@ void open_block(const Run& run, const AttnBlock& block, BlockWork& work) {
   work.n_rows = (block.token_end - block.token_begin) * group;
   work.n_quads = quads(shape, block);
   work.dtype = p.kv.dtype;
-  const bool scaled = p.kv.dtype == DType::f8e4m3;
-  work.scale = scaled ? p.scale * p.kv.k_scale : p.scale;
-  work.v_scale = scaled ? p.kv.v_scale : 1.0f;
+  const bool tensor_scales = is_f8(p.kv.dtype) && !p.kv.has_token_scales();
+  work.scale = tensor_scales ? p.scale * p.kv.k_scale : p.scale;
+  work.v_scale = tensor_scales ? p.kv.v_scale : 1.0f;
+  work.token_scales = p.kv.has_token_scales();
   work.softcap = p.softcap;
   work.round_q = p.compute == DType::bf16;
   for (int32_t r = 0; r < work.n_quads * kQuad; ++r) {
@@ -72,6 +73,14 @@ void open_block(const Run& run, const AttnBlock& block, BlockWork& work) {
   }
 }
 
+// The scales of the tile's tokens [begin, end), of one page, from `slot` on.
+void find_scales(const PagedView& kv, uint32_t granule, int64_t head, int64_t slot, int32_t begin,
+                 int32_t end, Tile& tile) {
+  const auto bytes = static_cast<size_t>(end - begin) * sizeof(float);
+  std::memcpy(tile.k_scales + begin, kv.k_token_scale(granule, head, slot), bytes);
+  std::memcpy(tile.v_scales + begin, kv.v_token_scale(granule, head, slot), bytes);
+}
+
 // Finds tile `index` (positions from index * kKvTile) in the pages.
 void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte* zeros,
           Tile& tile) {
@@ -84,6 +93,10 @@ void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte
   tile.group_end = (end + kQuad - 1) / kQuad;
   for (int32_t i = 0; i < begin; ++i) tile.k[i] = tile.v[i] = zeros;
   for (int32_t i = end; i < kKvTile; ++i) tile.k[i] = tile.v[i] = zeros;
+  if (kv.has_token_scales()) {
+    std::fill_n(tile.k_scales, kKvTile, 1.0f);
+    std::fill_n(tile.v_scales, kKvTile, 1.0f);
+  }
   const int64_t k_bytes = kv.k_dim * size_of(kv.dtype);
   const int64_t v_bytes = kv.v_dim > 0 ? kv.v_dim * size_of(kv.dtype) : k_bytes;
   const int64_t head = int64_t{block.kv_head} * kv.kv_heads / run.plan.shape.kv_heads;
@@ -91,6 +104,7 @@ void find(const Run& run, const AttnBlock& block, int32_t index, const std::byte
     const int32_t page = (tile.position + i) / kv.page_tokens;
     const int32_t slot = (tile.position + i) % kv.page_tokens;
     const int32_t stop = std::min(end, i + kv.page_tokens - slot);
+    if (kv.has_token_scales()) find_scales(kv, seq.pages[page], head, slot, i, stop, tile);
     const std::byte* k = kv.k(seq.pages[page], head, slot);
     const std::byte* v = kv.v_dim > 0 ? kv.v(seq.pages[page], head, slot) : k;
     for (; i < stop; ++i, k += k_bytes, v += v_bytes) tile.k[i] = k, tile.v[i] = v;
@@ -116,8 +130,7 @@ void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
   find(run, block, first, work.zeros, tiles[first % 2]);
   // The first tile at once; later ones are asked for by the bodies, one ahead.
   const Tile& start = tiles[first % 2];
-  const int64_t element = size_of(work.dtype);
-  prefetch(start, start.group_begin, start.group_end, work.k_dim * element, work.v_dim * element);
+  prefetch(start, start.group_begin, start.group_end, work.k_bytes(), work.v_bytes());
   run.body.pack(work);
   constexpr int32_t kTilesPerSplit = kKvSplit / kKvTile;
   for (int32_t index = first; index < end; ++index) {
@@ -132,7 +145,9 @@ void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
     if (index + 1 < end) find(run, block, index + 1, work.zeros, tiles[(index + 1) % 2]);
     run.body.load(work);
     run.body.scores(work);
+    if (work.token_scales) run.body.scale(work, work.tile->k_scales);
     run.body.softmax(work);
+    if (work.token_scales) run.body.scale(work, work.tile->v_scales);
     run.body.weigh(work);
     const bool ends_split = index + 1 == end || (index + 1) % kTilesPerSplit == 0;
     if (ends_split && alone && !in_first_split) run.body.merge(work, states[0], work.state);
@@ -162,11 +177,11 @@ void check(const AttnPlan& plan, const AttnParams& p, const Pool& pool) {
   CHECK(p.kv.k_dim == plan.shape.k_dim && (p.kv.v_dim == plan.shape.v_dim || v_in_k), "k {} v {}",
         p.kv.k_dim, p.kv.v_dim);
   CHECK(plan.shape.kv_heads % p.kv.kv_heads == 0, "kv heads {}", p.kv.kv_heads);
-  const bool fp8 = p.kv.dtype == DType::f8e4m3 && v_in_k;  // bodies of latents read it
-  CHECK(fp8 || p.kv.dtype == DType::f32 || p.kv.dtype == DType::bf16 || p.kv.dtype == DType::f16,
-        "{}", name(p.kv.dtype));
-  CHECK(p.compute == DType::f32 || fp8 || p.kv.dtype == DType::bf16, "compute {} on {} pages",
-        name(p.compute), name(p.kv.dtype));
+  const DType stored = p.kv.dtype;
+  CHECK(stored == DType::f32 || stored == DType::f16 || fits_bf16(stored), "{}", name(stored));
+  CHECK(p.compute == DType::f32 || (p.compute == DType::bf16 && fits_bf16(stored)),
+        "compute {} on {} pages", name(p.compute), name(stored));
+  CHECK(!p.kv.has_token_scales() || is_f8(stored), "token scales in {} pages", name(stored));
 }
 
 }  // namespace

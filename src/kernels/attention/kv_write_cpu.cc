@@ -5,6 +5,12 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <limits>
+
 #include "kernels/attention/attention.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,40 +55,159 @@ HWY_INLINE void Narrow(D d, hn::Vec<D> values, F16* to) {
              reinterpret_cast<uint16_t*>(to));
 }
 
+template <class F8, class D>
+HWY_INLINE void NarrowF8(D d, hn::Vec<D> values, F8* to) {
+  constexpr F8Format kFormat = F8::kFormat;
+  constexpr int kShift = kFormat.shift();
+  const hn::RebindToUnsigned<D> du;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<uint8_t, D> d8;
+  const auto int_of = [](float value) { return std::bit_cast<int32_t>(value); };
+  const auto bits = hn::BitCast(di, values);
+  const auto sign = hn::And(hn::ShiftRight<24>(hn::BitCast(du, values)), hn::Set(du, 0x80u));
+  const auto all = hn::And(bits, hn::Set(di, 0x7FFFFFFF));
+  const auto magnitude = hn::Min(all, hn::Set(di, int_of(kFormat.largest_value())));
+  const auto odd = hn::And(hn::ShiftRight<kShift>(magnitude), hn::Set(di, 1));
+  const auto rounded = hn::Add(hn::Add(magnitude, hn::Set(di, (1 << (kShift - 1)) - 1)), odd);
+  const auto rebias = hn::Set(di, static_cast<int32_t>(kFormat.rebias()));
+  const auto normal = hn::ShiftRight<kShift>(hn::Sub(rounded, rebias));
+  const auto shifted = hn::Add(hn::BitCast(d, magnitude), hn::Set(d, kFormat.aligner()));
+  const auto subnormal = hn::Sub(hn::BitCast(di, shifted), hn::Set(di, int_of(kFormat.aligner())));
+  const auto smallest_normal = hn::Add(rebias, hn::Set(di, 1 << 23));
+  auto code = hn::IfThenElse(hn::Lt(magnitude, smallest_normal), subnormal, normal);
+  code = hn::IfThenElse(hn::Gt(all, hn::Set(di, 0x7F800000)), hn::Set(di, 0x7F), code);
+  hn::StoreU(hn::TruncateTo(d8, hn::Or(hn::BitCast(du, code), sign)), d8,
+             reinterpret_cast<uint8_t*>(to));
+}
+template <class D>
+HWY_INLINE void Narrow(D d, hn::Vec<D> values, F8E4M3* to) {
+  NarrowF8(d, values, to);
+}
+template <class D>
+HWY_INLINE void Narrow(D d, hn::Vec<D> values, F8E5M2* to) {
+  NarrowF8(d, values, to);
+}
+
+// A row to write. Stored is from * multiplier / scale; a division by one changes nothing.
+struct Row {
+  const float* from;
+  int64_t n;
+  float multiplier;
+  float scale;
+  std::byte* to;
+};
+
 template <class T>
-void WriteRow(const float* HWY_RESTRICT from, int64_t n, float multiplier, std::byte* page) {
+void WriteRow(const Row& row) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto factor = hn::Set(d, multiplier);
-  T* to = reinterpret_cast<T*>(page);
+  const auto factor = hn::Set(d, row.multiplier), scale = hn::Set(d, row.scale);
+  T* to = reinterpret_cast<T*>(row.to);
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) Narrow(d, hn::Mul(hn::LoadU(d, from + i), factor), to + i);
+  for (; i + lanes <= row.n; i += lanes) {
+    Narrow(d, hn::Div(hn::Mul(hn::LoadU(d, row.from + i), factor), scale), to + i);
+  }
   const hn::CappedTag<float, 1> one;
-  for (; i < n; ++i) Narrow(one, hn::Set(one, from[i] * multiplier), to + i);
-}
-
-void WriteRowAs(DType dtype, const float* from, int64_t n, float multiplier, std::byte* page) {
-  if (dtype == DType::f32) return WriteRow<float>(from, n, multiplier, page);
-  if (dtype == DType::bf16) return WriteRow<Bf16>(from, n, multiplier, page);
-  WriteRow<F16>(from, n, multiplier, page);
-}
-
-void WriteToken(const KvWriteParams& p, const AttnSeq& seq, int32_t token) {
-  const int32_t position = seq.kv_len - seq.q_len + token;
-  const uint32_t granule = seq.pages[position / p.kv.page_tokens];
-  const int32_t slot = position % p.kv.page_tokens;
-  for (int64_t head = 0; head < p.kv.kv_heads; ++head) {
-    const int64_t row = (seq.q_begin + token) * int64_t{p.kv.kv_heads} + head;
-    WriteRowAs(p.kv.dtype, reinterpret_cast<const float*>(p.k.data) + row * p.kv.k_dim, p.kv.k_dim,
-               1.0f, p.kv.k(granule, head, slot));
-    WriteRowAs(p.kv.dtype, reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim, p.kv.v_dim,
-               p.v_multiplier, p.kv.v(granule, head, slot));
+  for (; i < row.n; ++i) {
+    Narrow(one, hn::Set(one, row.from[i] * row.multiplier / row.scale), to + i);
   }
 }
 
+void WriteRowAs(DType dtype, const Row& row) {
+  if (dtype == DType::f32) return WriteRow<float>(row);
+  if (dtype == DType::bf16) return WriteRow<Bf16>(row);
+  if (dtype == DType::f8e4m3) return WriteRow<F8E4M3>(row);
+  if (dtype == DType::f8e5m2) return WriteRow<F8E5M2>(row);
+  WriteRow<F16>(row);
+}
+
+// The largest |value| before the scale. A NaN is not larger than anything.
+float Largest(const Row& row) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto factor = hn::Set(d, row.multiplier);
+  auto most = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= row.n; i += lanes) {
+    const auto magnitude = hn::Abs(hn::Mul(hn::LoadU(d, row.from + i), factor));
+    most = hn::IfThenElse(hn::Gt(magnitude, most), magnitude, most);
+  }
+  float found = hn::GetLane(hn::MaxOfLanes(d, most));
+  for (; i < row.n; ++i) {
+    const float magnitude = std::abs(row.from[i] * row.multiplier);
+    if (magnitude > found) found = magnitude;
+  }
+  return found;
+}
+
+// Values further out than `limit` once divided by the scale.
+int64_t CountBeyond(const Row& row, float limit) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < row.n; ++i) {
+    n += std::abs(row.from[i] * row.multiplier / row.scale) > limit;
+  }
+  return n;
+}
+
+void WriteScaledRow(const KvWriteParams& p, Row row, float* token_scale, WriteStats& stats,
+                    float& largest_met) {
+  const bool f8 = is_f8(p.kv.dtype);
+  const F8Format& format = f8_format(p.kv.dtype);
+  if (!f8) row.scale = 1.0f;
+  const float largest = token_scale || p.stats ? Largest(row) : 0.0f;
+  if (token_scale) {
+    const float bounded = std::min(largest, std::numeric_limits<float>::max());
+    *token_scale = row.scale = std::max(bounded / format.largest_value(), kSmallestTokenScale);
+  }
+  WriteRowAs(p.kv.dtype, row);
+  if (!p.stats) return;
+  stats.values += row.n;
+  if (f8) stats.clipped += CountBeyond(row, format.half_above);
+  largest_met = std::max(largest_met, largest);
+}
+
+void WriteToken(const KvWriteParams& p, const AttnSeq& seq, int32_t token, WriteStats& stats) {
+  const int32_t position = seq.kv_len - seq.q_len + token;
+  const uint32_t granule = seq.pages[position / p.kv.page_tokens];
+  const int32_t slot = position % p.kv.page_tokens;
+  const bool own = p.kv.has_token_scales();
+  for (int64_t head = 0; head < p.kv.kv_heads; ++head) {
+    const int64_t row = (seq.q_begin + token) * int64_t{p.kv.kv_heads} + head;
+    const Row k{.from = reinterpret_cast<const float*>(p.k.data) + row * p.kv.k_dim,
+                .n = p.kv.k_dim,
+                .multiplier = 1.0f,
+                .scale = p.kv.k_scale,
+                .to = p.kv.k(granule, head, slot)};
+    const Row v{.from = reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim,
+                .n = p.kv.v_dim,
+                .multiplier = p.v_multiplier,
+                .scale = p.kv.v_scale,
+                .to = p.kv.v(granule, head, slot)};
+    WriteScaledRow(p, k, own ? p.kv.k_token_scale(granule, head, slot) : nullptr, stats,
+                   stats.largest_k);
+    WriteScaledRow(p, v, own ? p.kv.v_token_scale(granule, head, slot) : nullptr, stats,
+                   stats.largest_v);
+  }
+}
+
+// Tasks add to one total: sums and maxima, so their order does not show.
+void Add(const WriteStats& part, WriteStats* total) {
+  const auto raise = [](float& to, float value) {
+    std::atomic_ref<float> shared(to);
+    float old = shared.load();
+    while (old < value && !shared.compare_exchange_weak(old, value)) {
+    }
+  };
+  std::atomic_ref<int64_t>(total->values) += part.values;
+  std::atomic_ref<int64_t>(total->clipped) += part.clipped;
+  raise(total->largest_k, part.largest_k);
+  raise(total->largest_v, part.largest_v);
+}
+
 void KvWrite(const KvWriteParams& p, Pool& pool) {
-  CHECK(p.kv.dtype == DType::f32 || p.kv.dtype == DType::bf16 || p.kv.dtype == DType::f16, "{}",
-        name(p.kv.dtype));
+  const DType stored = p.kv.dtype;
+  CHECK(stored == DType::f32 || stored == DType::f16 || fits_bf16(stored), "{}", name(stored));
+  CHECK(!p.kv.has_token_scales() || is_f8(stored), "token scales in {} pages", name(stored));
   // A task is a sequence's run of tokens: enough that handing it out costs less than doing it.
   constexpr int32_t kTokensPerTask = 16;
   int64_t n_tasks = 0;
@@ -97,7 +222,9 @@ void KvWrite(const KvWriteParams& p, Pool& pool) {
       }
       const auto begin = static_cast<int32_t>(task) * kTokensPerTask;
       const int32_t end = std::min(seq.q_len, begin + kTokensPerTask);
-      for (int32_t token = begin; token < end; ++token) WriteToken(p, seq, token);
+      WriteStats stats;
+      for (int32_t token = begin; token < end; ++token) WriteToken(p, seq, token, stats);
+      if (p.stats) Add(stats, p.stats);
       return;
     }
   });

@@ -5,9 +5,12 @@
 namespace ashlar {
 namespace {
 
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::f8e4m3, DType::f8e5m2};
+
 // Writes a step into fresh (poisoned) pages and returns all of their bytes.
 std::vector<std::byte> write(KvWriteFn fn, const AttnCase& c, const std::vector<float>& k,
-                             const std::vector<float>& v, int32_t page_tokens, float multiplier) {
+                             const std::vector<float>& v, int32_t page_tokens, float multiplier,
+                             WriteStats* stats = nullptr) {
   AttnCase empty = c;  // the same places, with no token seen: everything is poison
   empty.shape.window = 0;
   Pages pages(empty, page_tokens);
@@ -20,14 +23,15 @@ std::vector<std::byte> write(KvWriteFn fn, const AttnCase& c, const std::vector<
       .v = view(v, {c.n_tokens(), c.shape.kv_heads, c.shape.v_dim}),
       .kv = view_of,
       .seqs = seqs,
-      .v_multiplier = multiplier},
+      .v_multiplier = multiplier,
+      .stats = stats},
      pool);
   return memory;
 }
 
 TEST(KvWrite, EveryIsaWritesTheReferencesBytes) {
   Random random(1);
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kDTypes) {
     for (const auto& [k_dim, v_dim] : {std::pair{192, 128}, {20, 12}, {7, 33}}) {
       for (const int32_t page_tokens : {1, 16, 50}) {
         const AttnShape shape{.heads = 2, .kv_heads = 2, .k_dim = k_dim, .v_dim = v_dim};
@@ -56,7 +60,7 @@ TEST(KvWrite, RoundsEveryKindOfNumberAsTheScalarConversionsDo) {
     const auto bits = static_cast<uint32_t>(random.integer(0, 0xFFFFFFFF));
     k.push_back(std::bit_cast<float>(bits & (k.size() % 2 ? 0xFFFFF000u : 0xFFFF8000u)));
   }
-  for (const DType dtype : {DType::bf16, DType::f16}) {
+  for (const DType dtype : kDTypes) {
     const AttnShape shape{.heads = 1, .kv_heads = 1, .k_dim = 100, .v_dim = 100};
     const AttnCase c = random_case(shape, {{40, 40}}, dtype, random);
     const auto expected = write(kv_write_ref, c, k, k, 16, 1.0f);
@@ -70,7 +74,7 @@ TEST(KvWrite, RoundsEveryKindOfNumberAsTheScalarConversionsDo) {
 TEST(KvWrite, WhatIsWrittenIsWhatAttentionReads) {
   Random random(3);
   const AttnShape shape{.heads = 4, .kv_heads = 2, .k_dim = 48, .v_dim = 32};
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kDTypes) {
     const AttnCase c = random_case(shape, {{70, 70}, {3, 3}}, dtype, random);
     std::vector<float> k, v;
     for (size_t i = 0; i < 2; ++i) {
@@ -81,6 +85,35 @@ TEST(KvWrite, WhatIsWrittenIsWhatAttentionReads) {
     for (const Isa isa : available_isas()) {
       EXPECT_TRUE(write(kv_write_cpu(isa), c, k, v, 16, 1.0f) == filled.memory())
           << name(isa) << " " << name(dtype);
+    }
+  }
+}
+
+TEST(KvWrite, TokenScalesAndStats) {
+  Random random(4);
+  for (const DType dtype : {DType::f8e4m3, DType::f8e5m2}) {
+    const AttnShape shape{.heads = 2, .kv_heads = 2, .k_dim = 20, .v_dim = 33};
+    for (const bool own : {false, true}) {
+      AttnCase c = random_case(shape, {{37, 61}, {1, 40}, {5, 5}}, dtype, random);
+      c.token_scales = own;
+      c.k_scale = dtype == DType::f8e4m3 ? 1.0f : 0.01f;
+      std::vector<float> k = random.normal(c.n_tokens() * 40, 300.0f);
+      std::vector<float> v = random.normal(c.n_tokens() * 66, 10.0f);
+      k[3] = std::numeric_limits<float>::infinity();
+      k[50] = std::numeric_limits<float>::quiet_NaN();
+      std::fill_n(v.begin(), 33, 0.0f);
+      WriteStats expected;
+      const auto bytes = write(kv_write_ref, c, k, v, 16, 0.5f, &expected);
+      EXPECT_EQ(expected.values, c.n_tokens() * 106);
+      EXPECT_GT(expected.clipped, 0);
+      for (const Isa isa : available_isas()) {
+        WriteStats stats;
+        EXPECT_TRUE(write(kv_write_cpu(isa), c, k, v, 16, 0.5f, &stats) == bytes) << name(isa);
+        EXPECT_EQ(stats.values, expected.values);
+        EXPECT_EQ(stats.clipped, expected.clipped) << name(isa);
+        EXPECT_EQ(stats.largest_k, expected.largest_k);
+        EXPECT_EQ(stats.largest_v, expected.largest_v);
+      }
     }
   }
 }

@@ -116,9 +116,9 @@ std::string to_text(const AttnPlan& plan) {
 
 Roof roof(const AttnPlan& plan, const AttnParams& p) {
   const AttnShape& shape = plan.shape;
-  const double kv_bytes_per_token = static_cast<double>(shape.kv_heads) *
-                                    (shape.k_dim + shape.v_dim) *
-                                    static_cast<double>(size_of(p.kv.dtype));
+  const int64_t row_bytes = (shape.k_dim + shape.v_dim) * size_of(p.kv.dtype) +
+                            (p.kv.has_token_scales() ? 2 * int64_t{sizeof(float)} : 0);
+  const auto kv_bytes_per_token = static_cast<double>(shape.kv_heads * row_bytes);
   Roof roof;
   for (const AttnSeq& seq : plan.seqs) {
     if (seq.q_len == 0) continue;

@@ -56,6 +56,8 @@ struct State {
 struct Tile {
   const std::byte* k[kKvTile];
   const std::byte* v[kKvTile];
+  float k_scales[kKvTile];  // of each token, where pages have token scales; 1 outside
+  float v_scales[kKvTile];
   int32_t position = 0;  // of token 0
   int32_t group_begin = 0;
   int32_t group_end = 0;  // groups of four tokens that some row sees
@@ -80,9 +82,10 @@ struct BlockWork {
   int32_t n_rows = 0;
   int32_t n_quads = 0;
   DType dtype = DType::bf16;
-  float scale = 1.0f;
+  float scale = 1.0f;    // of scores, K's scale included
+  float v_scale = 1.0f;  // of the output
+  bool token_scales = false;
   float softcap = 0.0f;
-  float v_scale = 1.0f;  // of what is stored
   bool round_q = false;  // q is rounded to bf16
 
   const float* q_rows[kMaxBlockRows];
@@ -103,6 +106,10 @@ struct BlockWork {
   Tile widened;  // for bodies that rewrite a tile's rows before they use them as they lie
   const Tile* next = nullptr;  // the tile after it, to prefetch; the same when it is the last
   State state;                 // of the split at hand
+
+  // A token's row as it lies in the page.
+  int64_t k_bytes() const { return k_dim * size_of(dtype); }
+  int64_t v_bytes() const { return v_dim * size_of(dtype); }
 };
 
 // One worker's memory, cut up.
@@ -114,9 +121,11 @@ struct Scratch {
 
 // The steps of attention over one tile, for one instruction set.
 struct TileBody {
-  void (*pack)(BlockWork&);     // q_rows -> q
-  void (*load)(BlockWork&);     // tile -> k_tile, v_tile
-  void (*scores)(BlockWork&);   // q, K -> scores (raw dot products)
+  void (*pack)(BlockWork&);    // q_rows -> q
+  void (*load)(BlockWork&);    // tile -> k_tile, v_tile
+  void (*scores)(BlockWork&);  // q, K -> scores (raw dot products)
+  // scores *= factors of the tile's tokens; only where pages have token scales
+  void (*scale)(BlockWork&, const float* factors);
   void (*softmax)(BlockWork&);  // scores, state -> probabilities, alpha, state.max, state.sum
   void (*weigh)(BlockWork&);    // state.out = state.out * alpha + probabilities * V
   void (*merge)(const BlockWork&, const State& into, const State& from);
@@ -129,8 +138,9 @@ const TileBody& tile_body(Isa isa);
 // The body in plain loops, for machines that Highway has no vectors for.
 const TileBody& tile_body_plain();
 
-// The avx512 body with its products by bf16 dot products: bf16 pages, q and probabilities. REQUIRES
-// that this machine runs avx512_bf16; returns the body as it is where no compiler can build that.
+// The avx512 body with its products by bf16 dot products: q and probabilities are rounded, pages
+// hold bf16 or 8-bit floats, every one of which is a bf16 number. REQUIRES that this machine runs
+// avx512_bf16; returns the body as it is where no compiler can build that.
 TileBody with_bf16_products(TileBody body);
 
 // Runs a plan with a body. Latents ask for more than attention does: where the view has no V, the

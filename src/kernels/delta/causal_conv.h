@@ -25,7 +25,7 @@ namespace ashlar {
 constexpr int32_t kMaxConvTaps = 4;
 
 struct CausalConvParams {
-  ConstView x;                    // [T, C] f32, elements of a row dense; C a multiple of 16
+  ConstView x;                    // [T, C] f32, elements of a row dense
   const float* weight = nullptr;  // [C, taps]
   const float* bias = nullptr;    // [C], nullable
   int32_t taps = 4;               // 2 to kMaxConvTaps

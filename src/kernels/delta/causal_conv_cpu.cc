@@ -6,6 +6,7 @@
 // After cpu_targets.h, which trims the list of targets.
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/delta/partial-inl.h"
 #include "kernels/exp-inl.h"
 
 #include <algorithm>
@@ -18,7 +19,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int64_t kSpan = 256;  // channels of a task
 
-// A task's span of channels: its weights by tap, and the last taps - 1 inputs as a ring.
+// A task's span of channels: its weights by tap, and the last taps - 1 inputs as a ring. Behind n,
+// up to a whole vector, they are anything finite.
 struct Span {
   int64_t begin = 0;
   int64_t n = 0;
@@ -43,14 +45,20 @@ HWY_INLINE V RoundToBf16(D d, V x) {
 
 void LoadWeight(const CausalConvParams& p, Span* span) {
   const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const float* weight = p.weight + span->begin * p.taps;
-  for (int64_t i = 0; i < span->n; i += static_cast<int64_t>(hn::Lanes(d))) {
+  int64_t i = 0;
+  for (; i + lanes <= span->n; i += lanes) {
     auto w0 = hn::Zero(d), w1 = w0, w2 = w0, w3 = w0;
     if (p.taps == 2) hn::LoadInterleaved2(d, weight + 2 * i, w0, w1);
     if (p.taps == 3) hn::LoadInterleaved3(d, weight + 3 * i, w0, w1, w2);
     if (p.taps == 4) hn::LoadInterleaved4(d, weight + 4 * i, w0, w1, w2, w3);
     hn::Store(w0, d, span->weight[0] + i), hn::Store(w1, d, span->weight[1] + i);
     hn::Store(w2, d, span->weight[2] + i), hn::Store(w3, d, span->weight[3] + i);
+  }
+  for (int32_t j = 0; j < p.taps && i < span->n; ++j) {
+    hn::Store(hn::Zero(d), d, span->weight[j] + i);
+    for (int64_t c = i; c < span->n; ++c) span->weight[j][c] = weight[c * p.taps + j];
   }
 }
 
@@ -64,10 +72,11 @@ void LoadPast(const CausalConvParams& p, const StateSeq& seq, Span* span) {
       auto value = hn::Zero(d);
       if (seq.position == 0) {
       } else if (p.state.conv_dtype == DType::f32) {
-        value = hn::LoadU(d, reinterpret_cast<const float*>(p.state.page(seq, 0)) + first + i);
+        const auto* page = reinterpret_cast<const float*>(p.state.page(seq, 0));
+        value = LoadUpTo(d, page + first + i, span->n - i);
       } else {
         const auto* page = reinterpret_cast<const uint16_t*>(p.state.page(seq, 0));
-        const auto bits = hn::PromoteTo(du, hn::LoadU(d16, page + first + i));
+        const auto bits = hn::PromoteTo(du, LoadUpTo(d16, page + first + i, span->n - i));
         value = hn::BitCast(d, hn::ShiftLeft<16>(bits));
       }
       hn::Store(value, d, span->past[j] + i);
@@ -85,10 +94,11 @@ void StorePast(const CausalConvParams& p, const StateSeq& seq, int32_t n_rows, S
     for (int64_t i = 0; i < span->n; i += static_cast<int64_t>(hn::Lanes(d))) {
       const auto value = hn::Load(d, span->back(j) + i);  // rounded already
       if (p.state.conv_dtype == DType::f32) {
-        hn::StoreU(value, d, reinterpret_cast<float*>(page) + first + i);
+        StoreUpTo(d, value, reinterpret_cast<float*>(page) + first + i, span->n - i);
       } else {
         const auto bits = hn::ShiftRight<16>(hn::BitCast(du, value));
-        hn::StoreU(hn::TruncateTo(d16, bits), d16, reinterpret_cast<uint16_t*>(page) + first + i);
+        StoreUpTo(d16, hn::TruncateTo(d16, bits), reinterpret_cast<uint16_t*>(page) + first + i,
+                  span->n - i);
       }
     }
   }
@@ -101,14 +111,14 @@ void ConvolveRow(const CausalConvParams& p, int64_t t, Span* span) {
   float* HWY_RESTRICT y = p.y.row<float>(t) + span->begin;
   const bool rounds = p.state.conv_dtype == DType::bf16;
   for (int64_t i = 0; i < span->n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    auto u = bias == nullptr ? hn::Zero(d) : hn::LoadU(d, bias + i);
+    auto u = bias == nullptr ? hn::Zero(d) : LoadUpTo(d, bias + i, span->n - i);
     for (int32_t j = 0; j < span->kept; ++j) {
       u = hn::MulAdd(hn::Load(d, span->weight[j] + i), hn::Load(d, span->back(j) + i), u);
     }
-    const auto input = hn::LoadU(d, x + i);
+    const auto input = LoadUpTo(d, x + i, span->n - i);
     u = hn::MulAdd(hn::Load(d, span->weight[span->kept] + i), input, u);
     const auto denominator = hn::Add(hn::Set(d, 1.0f), Exp(d, hn::Neg(u)));
-    hn::StoreU(hn::Div(u, denominator), d, y + i);
+    StoreUpTo(d, hn::Div(u, denominator), y + i, span->n - i);
     hn::Store(rounds ? RoundToBf16(d, input) : input, d, span->back(0) + i);
   }
   span->oldest = (span->oldest + 1) % span->kept;
@@ -127,7 +137,6 @@ void ConvolveSpan(const CausalConvParams& p, const StateSeq& seq, int64_t begin)
 void CausalConv(const CausalConvParams& p, Pool& pool) {
   const int64_t channels = p.x.dim(1);
   CHECK(p.taps >= 2 && p.taps <= kMaxConvTaps, "taps {}", p.taps);
-  CHECK(channels % 16 == 0, "channels {}", channels);
   CHECK(p.state.conv_dtype == DType::f32 || p.state.conv_dtype == DType::bf16, "{}",
         name(p.state.conv_dtype));
   for (const StateSeq& seq : p.seqs) {

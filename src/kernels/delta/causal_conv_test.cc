@@ -47,15 +47,30 @@ Outputs run(CausalConvFn fn, const Case& c, const Inputs& in, int n_threads = 2)
   for (size_t i = 0; i < c.lengths.size(); ++i) {
     if (c.lengths[i].position > 0) pages.set_conv(i, in.past[i]);
   }
-  Outputs out{.y = poisoned(in.x.size())};
-  fn({.x = view(in.x, {rows_of(c), c.channels}),
+  // Rows lie apart over poison, which must neither be read nor written.
+  const int64_t n_rows = rows_of(c), stride = c.channels + 5;
+  std::vector<float> x = poisoned(static_cast<size_t>(n_rows * stride)), y = x;
+  for (int64_t t = 0; t < n_rows; ++t) {
+    std::copy_n(in.x.begin() + t * c.channels, c.channels, x.begin() + t * stride);
+  }
+  fn({.x = view(std::as_const(x), {n_rows, stride}).columns(0, c.channels),
       .weight = in.weight.data(),
       .bias = c.bias ? in.bias.data() : nullptr,
       .taps = c.taps,
-      .y = view(out.y, {rows_of(c), c.channels}),
+      .y = view(y, {n_rows, stride}).columns(0, c.channels),
       .state = pages.view(),
       .seqs = pages.seqs()},
      pool);
+  EXPECT_TRUE(pages.surroundings_are_untouched());
+  Outputs out;
+  for (int64_t i = 0; i < n_rows * stride; ++i) {
+    const float value = y[static_cast<size_t>(i)];
+    if (i % stride < c.channels) {
+      out.y.push_back(value);
+    } else {
+      EXPECT_TRUE(std::isnan(value)) << "column " << i % stride;
+    }
+  }
   for (size_t i = 0; i < c.lengths.size(); ++i) {
     const StateLength& length = c.lengths[i];
     if (length.n_slots == 0) out.states.push_back(pages.conv(i, 0));
@@ -74,9 +89,9 @@ TEST(CausalConv, EveryIsaMatchesTheReference) {
                                             {.q_len = 3, .position = 4, .n_slots = 4},
                                             {.q_len = 4, .position = 0, .n_slots = 4}};
   for (const int32_t taps : {2, 3, 4}) {
-    for (const int64_t channels : {16, 48, 272, 512}) {
+    for (const int64_t channels : {1, 16, 33, 48, 184, 267, 272, 512}) {
       for (const DType dtype : {DType::f32, DType::bf16}) {
-        const Case c{channels, taps, dtype, channels == 48, lengths};
+        const Case c{channels, taps, dtype, channels == 48 || channels == 33, lengths};
         const Inputs in = random_inputs(c, random);
         const Outputs expected = run(causal_conv_ref, c, in);
         for (const Isa isa : available_isas()) {
@@ -93,7 +108,7 @@ TEST(CausalConv, WholeIsChunkedAndThreadsDoNotMatter) {
   Random random(2);
   const int32_t n = 23;
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Case c{.channels = 272, .dtype = dtype, .lengths = {{.q_len = n}}};
+    const Case c{.channels = 277, .dtype = dtype, .lengths = {{.q_len = n}}};
     const Inputs in = random_inputs(c, random);
     for (const Isa isa : available_isas()) {
       const CausalConvFn fn = causal_conv_cpu(isa);

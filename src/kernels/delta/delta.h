@@ -28,8 +28,8 @@ namespace ashlar {
 constexpr int32_t kMaxDeltaKeyDim = 256;
 constexpr float kL2NormEps = 1e-6f;
 
-// value_dim and key_dim are multiples of 16, key_dim at most kMaxDeltaKeyDim. The heads of a row
-// are dense; rows of q, k and v may lie apart (they are columns of one convolution's output).
+// Any value_dim, key_dim at most kMaxDeltaKeyDim. The heads of a row are dense; rows of q, k and v
+// may lie apart (they are columns of one convolution's output).
 struct DeltaParams {
   ConstView q;     // [T, KH, key_dim] f32
   ConstView k;     // [T, KH, key_dim] f32

@@ -6,10 +6,10 @@
 // After cpu_targets.h, which trims the list of targets.
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/delta/partial-inl.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
@@ -22,7 +22,7 @@ constexpr int64_t kRows = 4;  // of S, updated together
 // row waits for its own last update, so several groups of kRows take turns.
 constexpr int64_t kTileRows = 16;
 
-// A token as one head sees it; q and k normalised, q scaled.
+// A token as one head sees it; q and k normalised, q scaled, both zero up to a whole vector.
 struct Token {
   float q[kMaxDeltaKeyDim];
   float k[kMaxDeltaKeyDim];
@@ -33,6 +33,9 @@ struct Token {
   float kq;  // dot(k, q)
 };
 
+static_assert(kMaxDeltaKeyDim % hn::MaxLanes(hn::ScalableTag<float>()) == 0);
+
+// Of what Normal wrote: whole vectors.
 float Dot(const float* HWY_RESTRICT x, const float* HWY_RESTRICT y, int64_t n) {
   const hn::ScalableTag<float> d;
   auto sums = hn::Zero(d);
@@ -42,12 +45,20 @@ float Dot(const float* HWY_RESTRICT x, const float* HWY_RESTRICT y, int64_t n) {
   return hn::GetLane(hn::SumOfLanes(d, sums));
 }
 
+// y has room for whole vectors and gets zeros behind n.
 void Normal(const float* HWY_RESTRICT x, int64_t n, bool l2norm, float scale,
             float* HWY_RESTRICT y) {
   const hn::ScalableTag<float> d;
-  const float factor = l2norm ? scale / std::sqrt(Dot(x, x, n) + kL2NormEps) : scale;
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, y + i);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto squares = hn::Zero(d);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const auto value = LoadUpTo(d, x + i, n - i);
+    squares = hn::MulAdd(value, value, squares);
+  }
+  const float sum = hn::GetLane(hn::SumOfLanes(d, squares));
+  const auto factor = hn::Set(d, l2norm ? scale / std::sqrt(sum + kL2NormEps) : scale);
+  for (int64_t i = 0; i < n; i += lanes) {
+    hn::StoreU(hn::Mul(LoadUpTo(d, x + i, n - i), factor), d, y + i);
   }
 }
 
@@ -79,49 +90,109 @@ HWY_INLINE void SumsOf4(D d, V a, V b, V c, V e, float* sums) {
 }
 #endif
 
-// Four rows of S through one token; `from` and `to` may be the same. The output needs no second
-// walk: (decay S + error k^T) q = decay (S q) + error (k . q).
-HWY_INLINE void StepRows(const Token& token, int64_t row, int64_t key_dim, const float* from,
-                         float* to) {
+// Some rows of S, n of kRows. Those that are not there stand for the last one again: what is
+// computed of them is the same, and is stored to the same place.
+struct Group {
+  int64_t n;
+  int64_t key_dim;
+  int64_t rest;  // of a row, behind its whole vectors
+
+  int64_t row(int64_t r) const { return std::min(r, n - 1); }
+  int64_t at(int64_t r) const { return row(r) * key_dim; }
+};
+
+// Each row's dot(S, k) and dot(S, q), of the old S.
+HWY_INLINE void Dots(const Token& token, const Group& g, const float* s, float* with_k,
+                     float* with_q) {
   const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, kRows> d4;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t whole = g.key_dim - g.rest, at1 = g.at(1), at2 = g.at(2), at3 = g.at(3);
   auto k0 = hn::Zero(d), k1 = k0, k2 = k0, k3 = k0;
   auto q0 = k0, q1 = k0, q2 = k0, q3 = k0;
-  for (int64_t i = 0; i < key_dim; i += lanes) {
-    const auto k = hn::LoadU(d, token.k + i);
-    const auto q = hn::LoadU(d, token.q + i);
-    const auto s0 = hn::LoadU(d, from + i);
-    const auto s1 = hn::LoadU(d, from + key_dim + i);
-    const auto s2 = hn::LoadU(d, from + 2 * key_dim + i);
-    const auto s3 = hn::LoadU(d, from + 3 * key_dim + i);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const auto k = hn::LoadU(d, token.k + i), q = hn::LoadU(d, token.q + i);
+    const auto s0 = hn::LoadU(d, s + i), s1 = hn::LoadU(d, s + at1 + i);
+    const auto s2 = hn::LoadU(d, s + at2 + i), s3 = hn::LoadU(d, s + at3 + i);
     k0 = hn::MulAdd(s0, k, k0), q0 = hn::MulAdd(s0, q, q0);
     k1 = hn::MulAdd(s1, k, k1), q1 = hn::MulAdd(s1, q, q1);
     k2 = hn::MulAdd(s2, k, k2), q2 = hn::MulAdd(s2, q, q2);
     k3 = hn::MulAdd(s3, k, k3), q3 = hn::MulAdd(s3, q, q3);
   }
+  if (g.rest > 0) {
+    const float* end = s + whole;
+    const auto k = hn::LoadU(d, token.k + whole), q = hn::LoadU(d, token.q + whole);
+    const auto s0 = LoadFirst(d, end, g.rest), s1 = LoadFirst(d, end + at1, g.rest);
+    const auto s2 = LoadFirst(d, end + at2, g.rest), s3 = LoadFirst(d, end + at3, g.rest);
+    k0 = hn::MulAdd(s0, k, k0), q0 = hn::MulAdd(s0, q, q0);
+    k1 = hn::MulAdd(s1, k, k1), q1 = hn::MulAdd(s1, q, q1);
+    k2 = hn::MulAdd(s2, k, k2), q2 = hn::MulAdd(s2, q, q2);
+    k3 = hn::MulAdd(s3, k, k3), q3 = hn::MulAdd(s3, q, q3);
+  }
+  SumsOf4(d, k0, k1, k2, k3, with_k);
+  SumsOf4(d, q0, q1, q2, q3, with_q);
+}
+
+// S = decay S + error k^T. All rows are loaded before one is stored: two may be the same.
+HWY_INLINE void Update(const Token& token, const Group& g, const float* errors, const float* from,
+                       float* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t whole = g.key_dim - g.rest, at1 = g.at(1), at2 = g.at(2), at3 = g.at(3);
+  const auto decay = hn::Set(d, token.decay);
+  const auto e0 = hn::Set(d, errors[0]), e1 = hn::Set(d, errors[g.row(1)]);
+  const auto e2 = hn::Set(d, errors[g.row(2)]), e3 = hn::Set(d, errors[g.row(3)]);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const auto k = hn::LoadU(d, token.k + i);
+    const auto s0 = hn::MulAdd(e0, k, hn::Mul(decay, hn::LoadU(d, from + i)));
+    const auto s1 = hn::MulAdd(e1, k, hn::Mul(decay, hn::LoadU(d, from + at1 + i)));
+    const auto s2 = hn::MulAdd(e2, k, hn::Mul(decay, hn::LoadU(d, from + at2 + i)));
+    const auto s3 = hn::MulAdd(e3, k, hn::Mul(decay, hn::LoadU(d, from + at3 + i)));
+    hn::StoreU(s0, d, to + i), hn::StoreU(s1, d, to + at1 + i);
+    hn::StoreU(s2, d, to + at2 + i), hn::StoreU(s3, d, to + at3 + i);
+  }
+  if (g.rest == 0) return;
+  from += whole, to += whole;
+  const auto k = hn::LoadU(d, token.k + whole);
+  const auto s0 = hn::MulAdd(e0, k, hn::Mul(decay, LoadFirst(d, from, g.rest)));
+  const auto s1 = hn::MulAdd(e1, k, hn::Mul(decay, LoadFirst(d, from + at1, g.rest)));
+  const auto s2 = hn::MulAdd(e2, k, hn::Mul(decay, LoadFirst(d, from + at2, g.rest)));
+  const auto s3 = hn::MulAdd(e3, k, hn::Mul(decay, LoadFirst(d, from + at3, g.rest)));
+  StoreFirst(d, s0, to, g.rest), StoreFirst(d, s1, to + at1, g.rest);
+  StoreFirst(d, s2, to + at2, g.rest), StoreFirst(d, s3, to + at3, g.rest);
+}
+
+// A group through one token; `from` and `to` may be the same. The output needs no second walk:
+// (decay S + error k^T) q = decay (S q) + error (k . q).
+HWY_INLINE void StepGroup(const Token& token, int64_t row, const Group& group, const float* from,
+                          float* to) {
+  const hn::CappedTag<float, kRows> d4;
   HWY_ALIGN float recalled[kRows];
   HWY_ALIGN float errors[kRows];
-  SumsOf4(d, k0, k1, k2, k3, errors);
-  SumsOf4(d, q0, q1, q2, q3, recalled);
-  for (int64_t r = 0; r < kRows; r += static_cast<int64_t>(hn::Lanes(d4))) {
+  Dots(token, group, from, errors, recalled);
+  for (int64_t r = 0; r < group.n; r += static_cast<int64_t>(hn::Lanes(d4))) {
     const auto predicted = hn::Mul(hn::Set(d4, token.decay), hn::Load(d4, errors + r));
-    const auto error =
-        hn::Mul(hn::Set(d4, token.beta), hn::Sub(hn::LoadU(d4, token.v + row + r), predicted));
+    const auto v = LoadUpTo(d4, token.v + row + r, group.n - r);
+    const auto error = hn::Mul(hn::Set(d4, token.beta), hn::Sub(v, predicted));
     const auto out = hn::Mul(hn::Set(d4, token.decay), hn::Load(d4, recalled + r));
-    hn::StoreU(hn::MulAdd(error, hn::Set(d4, token.kq), out), d4, token.out + row + r);
+    StoreUpTo(d4, hn::MulAdd(error, hn::Set(d4, token.kq), out), token.out + row + r, group.n - r);
     hn::Store(error, d4, errors + r);
   }
-  const auto decay = hn::Set(d, token.decay);
-  const auto e0 = hn::Set(d, errors[0]), e1 = hn::Set(d, errors[1]);
-  const auto e2 = hn::Set(d, errors[2]), e3 = hn::Set(d, errors[3]);
-  const auto step = [&](auto e, auto k, int64_t at) HWY_ATTR {
-    hn::StoreU(hn::MulAdd(e, k, hn::Mul(decay, hn::LoadU(d, from + at))), d, to + at);
-  };
-  for (int64_t i = 0; i < key_dim; i += lanes) {
-    const auto k = hn::LoadU(d, token.k + i);
-    step(e0, k, i), step(e1, k, key_dim + i);
-    step(e2, k, 2 * key_dim + i), step(e3, k, 3 * key_dim + i);
+  Update(token, group, errors, from, to);
+}
+
+// Rows [first, end) of a head's S through n tokens, in turns. kWhole: nothing but whole groups of
+// whole vectors, which is nearly all there is to do, compiled for itself.
+template <bool kWhole>
+HWY_NOINLINE void StepTile(const Token* tokens, int32_t n, float* const* states, int64_t first,
+                           int64_t end, int64_t key_dim) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()));
+  for (int32_t i = 0; i < n; ++i) {
+    for (int64_t row = first; row < end; row += kRows) {
+      const Group group{.n = kWhole ? kRows : std::min(kRows, end - row),
+                        .key_dim = key_dim,
+                        .rest = kWhole ? 0 : key_dim % lanes};
+      StepGroup(tokens[i], row, group, states[i] + row * key_dim, states[i + 1] + row * key_dim);
+    }
   }
 }
 
@@ -142,6 +213,8 @@ void Prepare(const DeltaParams& p, int64_t t, int64_t head, Token* token) {
 void WalkHead(const DeltaParams& p, const StateSeq& seq, int64_t head) {
   const int64_t key_dim = p.k.dim(2), value_dim = p.v.dim(2);
   const int64_t head_offset = head * value_dim * key_dim;
+  const bool whole_vectors =
+      key_dim % static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>())) == 0;
   Token tokens[kTokens];
   float* states[kTokens + 1];  // before the first token, and after each
   for (int32_t begin = 0; begin < seq.q_len; begin += kTokens) {
@@ -155,22 +228,17 @@ void WalkHead(const DeltaParams& p, const StateSeq& seq, int64_t head) {
     const bool fresh = begin == 0 && seq.position == 0;
     if (fresh) states[0] = states[1];
     for (int64_t first = 0; first < value_dim; first += kTileRows) {
-      const int64_t at = first * key_dim;
-      if (fresh) std::memset(states[0] + at, 0, static_cast<size_t>(kTileRows * key_dim) * 4);
-      for (int32_t i = 0; i < n; ++i) {
-        for (int64_t row = first; row < first + kTileRows; row += kRows) {
-          StepRows(tokens[i], row, key_dim, states[i] + row * key_dim,
-                   states[i + 1] + row * key_dim);
-        }
-      }
+      const int64_t end = std::min(first + kTileRows, value_dim);
+      if (fresh) std::fill(states[0] + first * key_dim, states[0] + end * key_dim, 0.0f);
+      const bool whole = whole_vectors && (end - first) % kRows == 0;
+      (whole ? StepTile<true> : StepTile<false>)(tokens, n, states, first, end, key_dim);
     }
   }
 }
 
 void Delta(const DeltaParams& p, Pool& pool) {
   const int64_t heads = p.v.dim(1);
-  CHECK(p.k.dim(2) % 16 == 0 && p.v.dim(2) % 16 == 0 && p.k.dim(2) <= kMaxDeltaKeyDim,
-        "key_dim {}, value_dim {}", p.k.dim(2), p.v.dim(2));
+  CHECK(p.k.dim(2) <= kMaxDeltaKeyDim, "key_dim {}", p.k.dim(2));
   CHECK(heads % p.k.dim(1) == 0, "{} heads over {} key heads", heads, p.k.dim(1));
   CHECK(p.state.recurrent_offset_bytes % 4 == 0, "offset {}", p.state.recurrent_offset_bytes);
   for (const StateSeq& seq : p.seqs) {

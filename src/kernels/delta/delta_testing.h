@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "base/checked.h"
 #include "kernels/delta/state.h"
 #include "kernels/testing.h"
 
@@ -26,26 +27,25 @@ struct StateSizes {
   DType conv_dtype = DType::bf16;
 };
 
-// Pages of the sequences for layer 1 of 3, in random order with gaps. Everything is NaN, slot 0 of
-// a sequence at position 0 too, until state() is written; the other layers' entries are absurd.
+// Pages of the sequences for layer 1 of 3, in random order with gaps; the last one ends where the
+// memory does. Everything is NaN, slot 0 of a sequence at position 0 too, until state() is written;
+// the other layers' entries are absurd.
 class StatePages {
  public:
   StatePages(const StateSizes& sizes, std::vector<StateLength> lengths, uint64_t seed = 3)
       : sizes_(sizes) {
     view_.layer = 1, view_.n_layers = 3;
     view_.conv_dtype = sizes.conv_dtype;
-    view_.recurrent_offset_bytes = sizes.conv_elements * size_of(sizes.conv_dtype);
-    const int64_t page_bytes = view_.recurrent_offset_bytes + sizes.recurrent_elements * 4;
-    const int64_t stride = (page_bytes + 2 * kGranuleBytes - 1) / kGranuleBytes;
+    view_.recurrent_offset_bytes = round_up(conv_bytes(), 4);
+    const int64_t stride = (page_bytes() + 2 * kGranuleBytes - 1) / kGranuleBytes;
     std::vector<uint32_t> places;
     for (const StateLength& length : lengths) {
       for (int32_t slot = 0; slot <= length.n_slots; ++slot) {
         places.push_back(static_cast<uint32_t>(static_cast<int64_t>(places.size() + 1) * stride));
       }
     }
-    memory_.assign(
-        static_cast<size_t>((static_cast<int64_t>(places.size()) + 1) * stride * kGranuleBytes),
-        std::byte{0xFF});
+    const int64_t last = static_cast<int64_t>(places.size()) * stride * kGranuleBytes;
+    memory_.assign(static_cast<size_t>(last + page_bytes()), std::byte{0xFF});
     view_.base = memory_.data();
     std::shuffle(places.begin(), places.end(), std::mt19937_64(seed));
     size_t next = 0;
@@ -100,14 +100,28 @@ class StatePages {
       }
     }
   }
-  // Slot `slot` becomes slot 0, as a commit does.
-  void accept(size_t seq, int32_t slot) {
-    const int64_t bytes = view_.recurrent_offset_bytes + sizes_.recurrent_elements * 4;
-    std::memmove(view_.page(seqs_[seq], 0), view_.page(seqs_[seq], slot),
-                 static_cast<size_t>(bytes));
+  // Whether nothing but the sequences' inputs and states was written.
+  bool surroundings_are_untouched() const {
+    std::vector<std::byte> rest = memory_;
+    const auto forget = [&](const std::byte* from, int64_t n) {
+      std::fill_n(rest.begin() + (from - memory_.data()), n, std::byte{0xFF});
+    };
+    for (const StateSeq& seq : seqs_) {
+      for (int32_t slot = 0; slot <= seq.n_slots; ++slot) {
+        const std::byte* page = view_.page(seq, slot);
+        forget(page, conv_bytes());
+        forget(page + view_.recurrent_offset_bytes, sizes_.recurrent_elements * 4);
+      }
+    }
+    return std::all_of(rest.begin(), rest.end(), [](std::byte b) { return b == std::byte{0xFF}; });
   }
 
  private:
+  int64_t conv_bytes() const { return sizes_.conv_elements * size_of(sizes_.conv_dtype); }
+  int64_t page_bytes() const {
+    return view_.recurrent_offset_bytes + sizes_.recurrent_elements * 4;
+  }
+
   StateSizes sizes_;
   std::vector<std::byte> memory_;
   std::vector<std::vector<uint32_t>> tables_;

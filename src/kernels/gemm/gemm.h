@@ -16,8 +16,8 @@
 #include <span>
 
 #include "base/pool.h"
-#include "tensor/matrix.h"
 #include "kernels/isa.h"
+#include "tensor/matrix.h"
 #include "tensor/roof.h"
 #include "tensor/view.h"
 

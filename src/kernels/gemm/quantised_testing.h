@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "tensor/matrix.h"
 #include "kernels/testing.h"
+#include "tensor/matrix.h"
 
 namespace ashlar {
 

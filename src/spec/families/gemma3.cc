@@ -1,4 +1,5 @@
-// Gemma 3: five windowed layers to one full layer, each kind with its own rope.
+// Gemma 3: five windowed layers to one full layer, each kind with its own rope; norms before and
+// after every mixer and MLP.
 
 #include <cmath>
 
@@ -39,10 +40,27 @@ Status read_ropes(const ConfigReader& config, int32_t head_dim, ModelSpec* model
   return {};
 }
 
+// What other models of the family have, and these do not.
+Status refuse_others(const ConfigReader& config) {
+  TRY_STATUS(config.require_text("hidden_activation", "gelu_pytorch_tanh", {"gelu_pytorch_tanh"}));
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (config.has(key)) return config.refuse(key, "this family has none");
+  }
+  TRY(const bool both_ways, config.boolean_or("use_bidirectional_attention", false));
+  if (both_ways) return config.refuse("use_bidirectional_attention", "supported: false");
+  return {};
+}
+
 }  // namespace
 
 Result<ModelSpec> read_gemma3(const ConfigReader& config) {
   TRY(ModelSpec model, read_common(config, "rms_norm_eps", 1e-6));
+  TRY_STATUS(refuse_others(config));
+  model.centred_norms = true;
+  model.branch_norms = true;
+  model.embedding_scale = std::sqrt(static_cast<float>(model.hidden));
+  DenseMlp mlp{.activation = Activation::gelu};
+  TRY(mlp.intermediate, config.integer("intermediate_size", 1, 1 << 24));
   TRY(AttentionSpec full, read_attention(config));
   full.qk_norm = true;
   TRY(const double scalar, config.number("query_pre_attn_scalar"));
@@ -54,7 +72,7 @@ Result<ModelSpec> read_gemma3(const ConfigReader& config) {
   TRY_STATUS(read_ropes(config, full.k_dim, &model));
   TRY(const std::vector<bool> is_full, read_full_layers(config, model.layers.size()));
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    model.layers[i].mixer = is_full[i] ? full : window;
+    model.layers[i] = {.mixer = is_full[i] ? full : window, .mlp = mlp};
   }
   return model;
 }
