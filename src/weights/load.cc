@@ -50,8 +50,7 @@ struct Differences {
     add("missing", missing);
     add("unexpected", unexpected);
     add("of another shape", mis_shaped);
-    add("of an unsupported type (float32, bfloat16 and float16 are supported, uint8 for MXFP4)",
-        unreadable);
+    add("of an unsupported type (float32, bfloat16 and float16 are supported)", unreadable);
     const bool only_types = missing.empty() && unexpected.empty() && mis_shaped.empty();
     return Error{only_types ? Code::unsupported : Code::invalid, std::move(text)};
   }
