@@ -236,10 +236,12 @@ MlpTree<WeightRow> shared_rows(int64_t inner, int64_t hidden, const std::string&
 
 MoeTree<WeightRow> moe_rows(const MoeMlp& moe, int64_t hidden, const std::string& prefix) {
   MoeTree<WeightRow> rows;
-  rows.router = matrix(prefix + "gate.weight", moe.n_experts, hidden);
+  const char* router = moe.interleaved ? "router" : "gate";
+  rows.router = matrix(fmt::format("{}{}.weight", prefix, router), moe.n_experts, hidden);
   rows.router.form = WeightForm::exact;
-  rows.router.sources.push_back({prefix + "router.weight", rows.router.shape});
-  if (moe.bias) rows.router_bias = vector(prefix + "router.bias", moe.n_experts, 0);
+  if (moe.bias) {
+    rows.router_bias = vector(fmt::format("{}{}.bias", prefix, router), moe.n_experts, 0);
+  }
   if (moe.correction_bias) {
     rows.correction_bias = vector(prefix + "gate.e_score_correction_bias", moe.n_experts, 0);
   }

@@ -59,8 +59,7 @@ struct Differences {
     add("unexpected", unexpected);
     add("of another shape", mis_shaped);
     add("stored as F8_E4M3 where config.json says they are not", denied);
-    add("of an unsupported type (float32, bfloat16 and float16 are supported, uint8 for MXFP4)",
-        unreadable);
+    add("of an unsupported type (float32, bfloat16 and float16 are supported)", unreadable);
     return Error{only_unreadable() ? Code::unsupported : Code::invalid, std::move(text)};
   }
 };
