@@ -3,6 +3,7 @@
 #include "kv/cache.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <numeric>
 
@@ -321,19 +322,25 @@ bool Cache::fork(const Tables& from, Tables* to) {
   return true;
 }
 
-// What a sequence holds is listed so that what is lost first costs least: its snapshot, then the
-// windows, whose loss makes the rest useless anyway, then every token's pages from the last one
-// down, because a page is worth nothing without those before it.
+// What a sequence holds is listed so that what is lost first costs least: its snapshot, then its
+// blocks from the last one down, because a page is worth nothing without those before it. Where
+// texts branch, what a resume reads counts as used too, though the sequence has gone on.
 void Cache::release(Tables* tables) {
   if (tables->id == Tables::kUnknown) return;
   if (tables->resume != kNoNode) let_go(tables->resume, index_.snapshots(), Worth::useful);
   if (tables->snapshot != kNoNode) refresh_snapshot(tables->snapshot);
-  for (const bool needs_all : {false, true}) {
-    for (const size_t g : token_groups_) {
-      if (kind_row(groups_[g].kind).needs_all != needs_all) continue;
-      for (int64_t i = std::ssize(tables->pages[g]); i > 0; --i)
-        let_page_go(tables, g, i - 1, Worth::useful);
+  int64_t n_blocks = 0;
+  for (const size_t g : token_groups_)
+    n_blocks = std::max(n_blocks, ceil_div(std::ssize(tables->pages[g]), pages_per_block_[g]));
+  int32_t junction = INT32_MAX;  // the next one after the block's first token
+  for (int64_t block = n_blocks - 1; block >= 0; --block) {
+    const bool shared = block < std::ssize(tables->nodes);
+    const NodeId node = shared ? tables->nodes[static_cast<size_t>(block)] : kNoNode;
+    if (shared && index_.node(node).n_children > 1) {
+      junction = static_cast<int32_t>(block + 1) * block_tokens_;
+      if (!state_groups_.empty() && !superseded(node)) refresh_snapshot(node);
     }
+    for (const size_t g : token_groups_) release_block(tables, g, block, junction);
   }
   for (const size_t g : state_groups_) {
     for (const uint32_t page : tables->pages[g]) drop_page(g, page);
@@ -346,6 +353,24 @@ void Cache::release(Tables* tables) {
   tables->stops.clear();
   tables->n_tokens = tables->n_prompt = 0;
   tables->resume = tables->snapshot = kNoNode;
+}
+
+// REQUIRES that blocks are released from the last down. junction: where the text is next known to
+// branch after the block's first token.
+void Cache::release_block(Tables* tables, size_t group, int64_t block, int32_t junction) {
+  const int64_t n = pages_per_block_[group];
+  const int64_t end = std::min<int64_t>((block + 1) * n, std::ssize(tables->pages[group]));
+  for (int64_t i = end - 1; i >= block * n; --i) {
+    if (tables->pages[group][static_cast<size_t>(i)] != kNoPage) {
+      let_page_go(tables, group, i, Worth::useful);
+    } else if (junction < INT32_MAX &&
+               first_needed(groups_[group], junction) < (i + 1) * groups_[group].page_tokens) {
+      const NodeId node = node_of(*tables, group, i);
+      const size_t column = column_of(group, i);
+      const Entry& entry = index_.entry(node, column);
+      if (entry.page != kNoPage && entry.refs == 0) index_.relist(node, column, Worth::useful);
+    }
+  }
 }
 
 std::vector<PageCopy> Cache::take_copies() { return std::exchange(copies_, {}); }

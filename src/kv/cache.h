@@ -160,6 +160,7 @@ class Cache {
   void free_page(size_t group, uint32_t page);
   void add_pages(Tables* tables, size_t group, int64_t size);
   void let_page_go(Tables* tables, size_t group, int64_t i, Worth worth);
+  void release_block(Tables* tables, size_t group, int64_t block, int32_t junction);
   int64_t count_demand(const Tables& tables, int32_t end, int32_t slots, bool copy_all);
   bool tail_is_shared(const Tables& tables) const;
   BlockRange tail_pages(const Tables& tables, size_t group) const;

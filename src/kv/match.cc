@@ -19,7 +19,8 @@ struct Cache::Found {
   int32_t known = 0;
   int32_t attention = 0;
   int32_t boundary = 0;
-  bool other_salt = false;  // nothing known, but under another salt
+  bool other_salt = false;              // nothing known, but under another salt
+  std::vector<int32_t> junctions = {};  // where known texts part
 };
 
 int32_t Cache::match(Tables* tables, const Prompt& prompt) {
@@ -64,6 +65,7 @@ Cache::Found Cache::look_up(Tables* tables, const Prompt& prompt) {
     }
     tables->nodes.push_back(node);
     found.known = end;
+    if (index_.node(node).n_children > 1) found.junctions.push_back(end);
     for (size_t c = 0; c < column_groups_.size(); ++c) {
       int32_t& length = run[column_groups_[c]];
       length = index_.entry(node, c).page == kNoPage ? 0 : length + 1;
@@ -139,6 +141,7 @@ void Cache::plan_stops(Tables* tables, const Prompt& prompt, const Found& found)
   std::vector<int32_t>& stops = tables->stops;
   tables->n_prompt = n;
   stops.assign({found.boundary, found.known, n - 1});
+  stops.insert(stops.end(), found.junctions.begin(), found.junctions.end());
   stops.insert(stops.end(), prompt.marks.begin(), prompt.marks.end());
   if (!state_groups_.empty()) {
     const int32_t every = options_.snapshot_interval;
