@@ -35,6 +35,15 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
       experts.push_back({.gate = e.gate, .up = e.up, .down = e.down});
     }
   }
+  if (options_.count_tokens > 0) write_stats_.resize(spec_.layers.size());
+  for (size_t i = 0; i < write_stats_.size(); ++i) layer_caches_[i].writes = &write_stats_[i];
+}
+
+void Model::count_writes(int64_t n_tokens) {
+  if (!is_counting()) return;
+  counted_tokens_ += n_tokens;
+  if (is_counting()) return;
+  for (LayerCache& cache : layer_caches_) cache.writes = nullptr;
 }
 
 // Of attention over tokens; other mixers need no plan.
@@ -118,6 +127,7 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
     context.normalize(scratch_.hidden(n), weights.layers[i].mlp_norm, scratch_.normed(n));
     feed_forward(context, i);
   }
+  count_writes(n);
   return output(context, step);
 }
 

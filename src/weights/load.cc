@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "weights/convert.h"
+#include "weights/kv_scales.h"
 
 namespace ashlar {
 namespace {
@@ -85,7 +86,7 @@ class Matching {
       return name;
     };
     const auto is_ignored = [&](const std::string& name) {
-      return (model_.tied_head && ours(name) == "lm_head.weight") ||
+      return (model_.tied_head && ours(name) == "lm_head.weight") || is_kv_scale(name) ||
              std::any_of(model_.ignored_prefixes.begin(), model_.ignored_prefixes.end(),
                          [&](const std::string& prefix) {
                            return name.starts_with(prefix) || ours(name).starts_with(prefix);
