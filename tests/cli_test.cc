@@ -167,7 +167,8 @@ TEST(Cli, EvalCountsExactMatches) {
 }
 
 TEST(Cli, HelpIsAManual) {
-  for (const char* command : {"", "run", "score", "eval", "bench", "bench ops", "bench model"}) {
+  for (const char* command :
+       {"", "run", "score", "eval", "calibrate", "bench", "bench ops", "bench model"}) {
     const Ran ran = ashlar(std::string(command) + " --help");
     EXPECT_EQ(ran.code, 0) << command;
     EXPECT_GT(ran.out.size(), 200u) << command;
@@ -189,6 +190,10 @@ TEST(Cli, BadFlagsAreOneClearErrorAndCode2) {
       {"run MODEL --tokens 1 --top-p 2", "top_p"},
       {"run MODEL --tokens 1 --block-size 0", "--block-size"},
       {"run MODEL --tokens 1 --dtype int3", "--dtype"},
+      {"run MODEL --tokens 1 --kv-cache-dtype int3", "--kv-cache-dtype"},
+      {"run MODEL --tokens 1 --kv-cache-dtype-skip-layers 0", "add --kv-cache-dtype fp8"},
+      {"run MODEL --tokens 1 --kv-cache-dtype fp8 --kv-scales /nowhere.json", "/nowhere.json"},
+      {"calibrate MODEL --data x --out y --kv-cache-dtype fp8", "say --format fp8"},
       {"run MODEL --tokens 1 --memory lots", "--memory \"lots\""},
       {"run MODEL --tokens 1 --memory 4096", "cache memory"},
       {"run MODEL --tokens 1 --max-tokens 100000 --memory 1MiB", "the cache of"},

@@ -28,6 +28,7 @@ class Command {
 std::unique_ptr<Command> make_run(CLI::App* program);
 std::unique_ptr<Command> make_score(CLI::App* program);
 std::unique_ptr<Command> make_eval(CLI::App* program);
+std::unique_ptr<Command> make_calibrate(CLI::App* program);
 std::unique_ptr<Command> make_plan_command(CLI::App* program);
 std::unique_ptr<Command> make_replay(CLI::App* program);
 std::unique_ptr<Command> make_bench_ops(CLI::App* bench);

@@ -57,6 +57,7 @@ int run_main(int argc, char** argv) {
   commands.push_back(make_run(&program));
   commands.push_back(make_score(&program));
   commands.push_back(make_eval(&program));
+  commands.push_back(make_calibrate(&program));
   commands.push_back(make_plan_command(&program));
   commands.push_back(make_replay(&program));
   CLI::App* bench =

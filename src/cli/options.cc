@@ -14,10 +14,20 @@ void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_h
                   "activation in float). auto: bfloat16 for bf16 checkpoints, float32 for others.")
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))
       ->capture_default_str();
-  app->add_option("--kv-cache-dtype", flags->kv_cache_dtype,
-                  "What the cache stores: bfloat16, float16 or float32. auto: as --dtype.")
-      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}))
+  app->add_option(
+         "--kv-cache-dtype", flags->kv_cache_dtype,
+         "What the cache stores: bfloat16, float16, float32, fp8 (= fp8_e4m3), fp8_e5m2, or "
+         "fp8_per_token_head: e4m3 with a scale for each token of a head. States keep the "
+         "model's type. auto: as --dtype.")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3",
+                             "fp8_e5m2", "fp8_per_token_head"}))
       ->capture_default_str();
+  app->add_option("--kv-cache-dtype-skip-layers", flags->kv_skip_layers,
+                  "Layers that keep the model's type in the cache, as 0,5.")
+      ->delimiter(',');
+  app->add_option("--kv-scales", flags->kv_scales,
+                  "Scales of an fp8 cache: a JSON file {\"layers\": [{\"k\": 0.1, \"v\": 0.1}, "
+                  "...]}, as `ashlar calibrate` writes it. Default: the checkpoint's, or 1.");
   app->add_option("--block-size", flags->block_size,
                   "Tokens per cache page, for every layer kind: 1 to 1024.")
       ->check(CLI::Range(1, 1024))

@@ -6,6 +6,7 @@
 #include <CLI/App.hpp>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ashlar {
 
@@ -13,6 +14,8 @@ struct ModelFlags {
   std::string model;  // a checkpoint folder, or a config.json with --load-format dummy
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
+  std::vector<int32_t> kv_skip_layers;  // keep the model's type
+  std::string kv_scales;                // a file; empty: the checkpoint's scales, or 1
   std::string load_format = "auto";
   std::string memory;  // bytes of the cache arena; empty: see session.cc
   std::string layout = "arena";
@@ -22,6 +25,7 @@ struct ModelFlags {
   int32_t max_running = 128;
   int32_t threads = 0;  // 0: every processor this process may use
   bool json = false;
+  int64_t count_tokens = 0;  // see ModelOptions; 0: as many as a warning needs. Set by commands
 };
 
 // `json_help` says what --json prints for this subcommand.

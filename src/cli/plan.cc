@@ -119,10 +119,11 @@ class PlanCommand final : public Command {
   void add_layout_options() {
     app()
         ->add_option("--kv-cache-dtype", flags_.kv_cache_dtype,
-                     "What the cache stores. auto: the model's type. fp8_ds_mla: latents as 8-bit "
-                     "floats with scales, 656 bytes a token.")
-        ->check(CLI::IsMember(
-            {"auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3", "fp8_ds_mla"}))
+                     "What the cache stores. auto: the model's type. fp8_per_token_head: with a "
+                     "scale for each token of a head. fp8_ds_mla: latents as 8-bit floats with "
+                     "scales, 656 bytes a token.")
+        ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3",
+                               "fp8_e5m2", "fp8_per_token_head", "fp8_ds_mla"}))
         ->capture_default_str();
     app()
         ->add_option("--block-size", flags_.block_size,

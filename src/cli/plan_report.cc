@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/file.h"
+#include "cli/cache_choice.h"
 
 namespace ashlar {
 namespace {
@@ -15,17 +16,11 @@ Result<ModelSpec> read_spec(const std::string& model) {
 }
 
 Result<CacheFormat> read_format(const PlanFlags& flags, DType model) {
-  CacheFormat format{.dtype = model, .page_tokens = flags.block_size, .ranks = flags.ranks};
-  const std::string& text = flags.kv_cache_dtype;
-  if (text == "auto") return format;
-  if (text == "fp8" || text == "fp8_e4m3") {
-    format.dtype = DType::f8e4m3;
-  } else if (text == "fp8_ds_mla") {
-    format.dtype = DType::f8e4m3;
-    format.packed_latent = true;
-  } else {
-    TRY(format.dtype, parse_dtype(text));
-  }
+  const bool packed = flags.kv_cache_dtype == "fp8_ds_mla";
+  TRY(CacheFormat format, parse_cache_format(packed ? "fp8" : flags.kv_cache_dtype, model));
+  format.page_tokens = flags.block_size;
+  format.ranks = flags.ranks;
+  format.packed_latent = packed;
   return format;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "cli/cache_choice.h"
 #include "cli/progress.h"
 #include "kv/uniform_cache.h"
 #include "spec/groups.h"
@@ -41,9 +42,12 @@ Result<int64_t> cache_memory(const std::string& flag) {
   return static_cast<int64_t>(std::min(kDefaultMemory, available / 2));
 }
 
+// An 8-bit cache without scales is watched for so many tokens before it is judged.
+constexpr int64_t kWatchedTokens = 1000;
+
 struct DTypes {
   DType compute;
-  DType cache;
+  DType model;                  // what an unasked cache stores
   std::optional<DType> matrix;  // matrices are converted to this at load
 };
 
@@ -54,10 +58,7 @@ Result<DTypes> choose_dtypes(const ModelFlags& flags, DType checkpoint) {
     TRY(model, parse_dtype(flags.dtype));
   }
   types.compute = model == DType::bf16 ? DType::bf16 : DType::f32;
-  types.cache = model;
-  if (flags.kv_cache_dtype != "auto") {
-    TRY(types.cache, parse_dtype(flags.kv_cache_dtype));
-  }
+  types.model = model;
   if (flags.dtype == "bfloat16") types.matrix = DType::bf16;
   return types;
 }
@@ -94,9 +95,8 @@ Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spe
   return weights;
 }
 
-Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec, DType dtype,
-                                  int64_t memory) {
-  const CacheFormat format{.dtype = dtype, .page_tokens = flags.block_size};
+Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec,
+                                  const CacheFormat& format, int64_t memory) {
   if (flags.layout == "uniform") {
     const PlannedModel model{&spec, format};
     auto layout = uniform_cache_layout({&model, 1}, {.memory_bytes = memory,
@@ -134,7 +134,8 @@ StateView state_view(const Cache& cache, const StateSpec& spec, int64_t index, i
           .conv_dtype = spec.conv_dtype};
 }
 
-std::vector<LayerCache> layer_caches(const Cache& cache, const ModelSpec& spec) {
+std::vector<LayerCache> layer_caches(const Cache& cache, const ModelSpec& spec,
+                                     const std::vector<KvScale>& scales) {
   std::vector<LayerCache> caches(spec.layers.size());
   for (size_t g = 0; g < cache.groups().size(); ++g) {
     const CacheGroup& group = cache.groups()[g];
@@ -145,6 +146,9 @@ std::vector<LayerCache> layer_caches(const Cache& cache, const ModelSpec& spec) 
         caches[layer].state = state_view(cache, *state, i, group.n_layers());
       } else {
         caches[layer].kv = cache.view(g, i);
+        if (!is_f8(group.dtype)) continue;
+        caches[layer].kv.k_scale = scales[layer].k;
+        caches[layer].kv.v_scale = scales[layer].v;
       }
     }
   }
@@ -198,17 +202,22 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   TRY(const int64_t memory, cache_memory(flags.memory));
   Session session;
   if (folder) TRY_STATUS(open_text(flags.model, spec, &session));
-  choose_state_dtypes(&spec, types.cache);
-  TRY(CacheLayout layout, choose_layout(flags, spec, types.cache, memory));
+  TRY(const CacheFormat format, choose_cache_format(flags, types.model));
+  choose_state_dtypes(&spec, is_f8(format.dtype) ? types.model : format.dtype);
+  TRY(CacheLayout layout, choose_layout(flags, spec, format, memory));
   TRY(Cache cache, Cache::create(std::move(layout)));
   const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
   Pool pool(n_threads);
   TRY(LoadedWeights weights, read_weights(flags, spec, types, pool));
   session.weight_bytes = weights.mapped_bytes + weights.owned_bytes;
-  const ModelOptions options{.compute = types.compute,
-                             .max_step_tokens = flags.max_step_tokens,
-                             .max_logit_rows = std::max(flags.max_running, 128)};
-  std::vector<LayerCache> caches = layer_caches(cache, spec);
+  TRY(const KvScales scales, choose_kv_scales(flags.kv_scales, format, spec, weights.checkpoint));
+  const bool unscaled = is_f8(format.dtype) && !format.token_scales && !scales.given;
+  const ModelOptions options{
+      .compute = types.compute,
+      .max_step_tokens = flags.max_step_tokens,
+      .max_logit_rows = std::max(flags.max_running, 128),
+      .count_tokens = std::max(flags.count_tokens, unscaled ? kWatchedTokens : 0)};
+  std::vector<LayerCache> caches = layer_caches(cache, spec, scales.layers);
   TRY(Model model,
       Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
   const Budget budget{.step_tokens = flags.max_step_tokens,

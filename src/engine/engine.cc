@@ -31,6 +31,7 @@ Engine::~Engine() {
   if (thread_.joinable()) thread_.join();
   take_inbox();
   end_all(Finish::cancelled, std::nullopt);
+  tell_cache_range();  // of what there was, when it was little
 }
 
 void Engine::start() {
@@ -59,6 +60,7 @@ bool Engine::step() {
     end_all(Finish::failed, logits.error());
   } else {
     commit(plan, *logits);
+    if (model_.counted_tokens() > 0 && !model_.is_counting()) tell_cache_range();
   }
   retire();
   return true;

@@ -75,6 +75,7 @@ class Engine {
   void finish(Sequence* sequence, Finish finish, std::optional<Error> error = {});
   void retire();
   void end_all(Finish how, const std::optional<Error>& error);
+  void tell_cache_range();
 
   Model model_;
   Cache cache_;
@@ -86,6 +87,7 @@ class Engine {
   Step step_;
   std::vector<std::pair<float, int32_t>> sample_scratch_;
   EngineStats stats_;
+  bool range_told_ = false;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

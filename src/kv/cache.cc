@@ -109,7 +109,9 @@ PagedView Cache::view(size_t group, int64_t index) const {
           .kv_heads = g.kv_heads,
           .k_dim = g.k_dim,
           .v_dim = g.v_dim,
-          .dtype = g.dtype};
+          .dtype = g.dtype,
+          .scales_offset_bytes =
+              g.token_scales ? layer_offset + g.k_bytes() + g.v_bytes() : int64_t{-1}};
 }
 
 void Cache::enrol(Tables* tables) {

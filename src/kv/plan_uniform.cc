@@ -32,7 +32,11 @@ UniformSpec token_spec(const CacheGroup& group, bool is_index, const UniformPlan
                    .window = group.window,
                    .chunk = group.chunk,
                    .strided = true};
-  if (group.dtype == DType::f8e4m3) spec.quant = KvQuant::fp8_per_tensor;
+  if (is_f8(group.dtype)) spec.quant = KvQuant::fp8_per_tensor;
+  if (group.token_scales) {
+    spec.quant = KvQuant::fp8_per_token_head;
+    return spec;
+  }
   // Rows with scales between them are bytes to the pool.
   if (group.extra_bytes > 0) spec.k_dim = spec.v_dim = group.k_dim + group.extra_bytes;
   // A latent layer names its format, its index does not: the reference tells them apart by it.

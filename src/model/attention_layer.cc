@@ -39,7 +39,8 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
                      .v = as_heads(v, spec.kv_heads, spec.v_dim),
                      .kv = cache.kv,
                      .seqs = plan.seqs,
-                     .v_multiplier = spec.value_scale},
+                     .v_multiplier = spec.value_scale,
+                     .stats = cache.writes},
                     step.pool);
   const View attended = scratch.attended(n, int64_t{spec.heads} * spec.v_dim);
   step.ops.attention(plan,

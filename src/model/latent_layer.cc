@@ -80,7 +80,8 @@ void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentW
   step.ops.kv_write({.k = View(rows.data, rows.dtype, {n, 1, spec.row_dim()}),
                      .v = View(rows.data, rows.dtype, {n, 1, 0}),
                      .kv = cache.kv,
-                     .seqs = plan.seqs},
+                     .seqs = plan.seqs,
+                     .stats = cache.writes},
                     step.pool);
   const View latents = step.scratch.latents(n, int64_t{spec.heads} * spec.kv_lora);
   const View latent_heads(latents.data, latents.dtype, {n, spec.heads, spec.kv_lora});

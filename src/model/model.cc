@@ -40,6 +40,15 @@ Model::Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelO
                          .down_bias = e.down_bias});
     }
   }
+  if (options_.count_tokens > 0) write_stats_.resize(spec_.layers.size());
+  for (size_t i = 0; i < write_stats_.size(); ++i) layer_caches_[i].writes = &write_stats_[i];
+}
+
+void Model::count_writes(int64_t n_tokens) {
+  if (!is_counting()) return;
+  counted_tokens_ += n_tokens;
+  if (is_counting()) return;
+  for (LayerCache& cache : layer_caches_) cache.writes = nullptr;
 }
 
 float Model::embedding_scale() const {
@@ -136,6 +145,7 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
     feed_forward(context, i);
     context.end_branch(layer.mlp_post_norm);
   }
+  count_writes(n);
   return output(context, step);
 }
 

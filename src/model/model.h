@@ -23,6 +23,7 @@ struct ModelOptions {
   DType compute = DType::bf16;    // bf16, or f32: every product in float
   int32_t max_step_tokens = 512;  // T of the largest step
   int32_t max_logit_rows = 128;   // rows of one step that may want logits
+  int64_t count_tokens = 0;  // what is written to the cache is looked at until so many have run
 };
 
 class Model {
@@ -34,6 +35,11 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   const Ops& ops() const { return ops_; }
   const ModelOptions& options() const { return options_; }
+  // What the writes of the first counted_tokens() tokens met, by layer; empty when count_tokens is
+  // 0. Whole steps are counted.
+  std::span<const WriteStats> write_stats() const { return write_stats_; }
+  int64_t counted_tokens() const { return counted_tokens_; }
+  bool is_counting() const { return counted_tokens_ < options_.count_tokens; }
   // The stored type of most matrices: the last MLP's.
   DType matrix_dtype() const {
     const LayerTree<Matrix>& last = weights_.views.layers.back();
@@ -58,6 +64,7 @@ class Model {
   Status absorb_latents();
   Model(ModelSpec spec, LoadedWeights weights, const Ops& ops, const ModelOptions& options,
         std::vector<LayerCache> layer_caches, Scratch scratch);
+  void count_writes(int64_t n_tokens);
   void list_states(const Step& step);
   Status plan(const Step& step, int n_threads);
   void mix(const StepContext& context, size_t layer);
@@ -77,6 +84,8 @@ class Model {
   std::vector<std::vector<StateSeq>> state_seqs_;    // of the step, by cache group
   std::vector<std::vector<ExpertWeights>> experts_;  // by layer, in the form the op takes
   std::vector<AbsorbedKv> absorbed_;                 // by layer; empty but where latents are
+  std::vector<WriteStats> write_stats_;              // by layer
+  int64_t counted_tokens_ = 0;
 };
 
 }  // namespace ashlar

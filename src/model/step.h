@@ -31,6 +31,7 @@ struct LayerCache {
   int32_t group = 0;
   PagedView kv;
   StateView state;
+  WriteStats* writes = nullptr;  // counts what is written to kv; null: nobody asks
 };
 
 }  // namespace ashlar

@@ -32,11 +32,14 @@ CacheGroup attention_group(const AttentionSpec& a, const CacheFormat& format) {
           .v_dim = a.v_dim,
           .window = a.window,
           .chunk = a.chunk,
-          .extra_bytes = format.token_scales ? 2 * kv_heads * kScaleBytes : 0};
+          .dtype = format.dtype,
+          .extra_bytes = format.token_scales ? 2 * kv_heads * kScaleBytes : 0,
+          .token_scales = format.token_scales};
 }
 
 CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
-  CacheGroup group{.kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.row_dim()};
+  CacheGroup group{
+      .kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.row_dim(), .dtype = format.dtype};
   if (format.packed_latent) {
     const int32_t wider = static_cast<int32_t>(size_of(DType::bf16) - size_of(DType::f8e4m3));
     group.extra_bytes = latent.rope_dim * wider + latent.kv_lora / kScaleSpan * kScaleBytes;
@@ -45,7 +48,8 @@ CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
 }
 
 CacheGroup index_group(const LatentSpec& latent, const CacheFormat& format) {
-  CacheGroup group{.kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.index_dim};
+  CacheGroup group{
+      .kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.index_dim, .dtype = format.dtype};
   if (is_f8(format.dtype)) {
     group.extra_bytes = static_cast<int32_t>(ceil_div(latent.index_dim, kScaleSpan)) * kScaleBytes;
   }
@@ -53,20 +57,20 @@ CacheGroup index_group(const LatentSpec& latent, const CacheFormat& format) {
 }
 
 CacheGroup state_group(const StateSpec& state, const CacheFormat& format) {
-  return {.kind = LayerKind::state, .state_bytes = state.bytes(format.ranks)};
+  return {
+      .kind = LayerKind::state, .state_bytes = state.bytes(format.ranks), .dtype = format.dtype};
 }
 
 // The groups, built layer by layer.
 struct Grouping {
-  CacheFormat format;
+  int32_t page_tokens = 0;
   std::vector<CacheGroup> groups;
 
   void add(CacheGroup row, size_t layer) {
-    row.page_tokens = format.page_tokens;
-    row.dtype = format.dtype;
+    row.page_tokens = page_tokens;
     const auto key = [](const CacheGroup& g) {
       return std::tie(g.kind, g.kv_heads, g.k_dim, g.v_dim, g.window, g.chunk, g.state_bytes,
-                      g.extra_bytes);
+                      g.dtype, g.extra_bytes);
     };
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&](const CacheGroup& g) { return key(g) == key(row); });
@@ -74,6 +78,61 @@ struct Grouping {
     group->layers.push_back(static_cast<int32_t>(layer));
   }
 };
+
+bool skips(const CacheFormat& format, size_t layer) {
+  return std::find(format.skip_layers.begin(), format.skip_layers.end(),
+                   static_cast<int32_t>(layer)) != format.skip_layers.end();
+}
+
+// States are of the model's type whatever the cache keeps of tokens.
+CacheFormat layer_format(const CacheFormat& format, const Mixer& mixer, size_t layer) {
+  CacheFormat own = format;
+  if (format.packed_latent) own.dtype = DType::f8e4m3;
+  if (skips(format, layer)) {
+    own.dtype = format.skip_dtype;
+    own.packed_latent = own.token_scales = false;
+  }
+  if (std::holds_alternative<StateSpec>(mixer) && is_f8(own.dtype)) own.dtype = format.skip_dtype;
+  return own;
+}
+
+Status check_skipped(const ModelSpec& model, const CacheFormat& format) {
+  const auto n_layers = static_cast<int32_t>(model.layers.size());
+  for (const int32_t layer : format.skip_layers) {
+    if (layer < 0 || layer >= n_layers) {
+      return invalid("layers that skip the cache dtype: {} is none: the model has layers 0 to {}",
+                     layer, n_layers - 1);
+    }
+    const Mixer& mixer = model.layers[static_cast<size_t>(layer)].mixer;
+    if (!std::holds_alternative<AttentionSpec>(mixer) &&
+        !std::holds_alternative<LatentSpec>(mixer)) {
+      return invalid(
+          "layers that skip the cache dtype: layer {} keeps no tokens, so no cache dtype touches "
+          "it; leave it out",
+          layer);
+    }
+  }
+  return {};
+}
+
+// Latents are read as keys and as values: one format, one scale.
+Status check_latent(const CacheFormat& format, size_t layer) {
+  if (!format.token_scales && format.dtype != DType::f8e5m2) return {};
+  return unsupported(
+      "cache dtype {}: layer {} keeps latents, which are stored as fp8_e4m3 with one scale for "
+      "all: use fp8, or let the latent layers skip the cache dtype",
+      format.token_scales ? "fp8_per_token_head" : "fp8_e5m2", layer);
+}
+
+// Scales of tokens are floats behind a page's K and V.
+Status check_scales_aligned(const CacheGroup& group, size_t layer) {
+  const int64_t bytes = group.k_bytes() + group.v_bytes();
+  if (!group.token_scales || bytes % kScaleBytes == 0) return {};
+  return invalid(
+      "cache dtype fp8_per_token_head: {} tokens of layer {} are {} bytes, and scales need a "
+      "multiple of {}: choose a block size that is a multiple of {}",
+      group.page_tokens, layer, bytes, kScaleBytes, kScaleBytes);
+}
 
 Status check_divides(const ModelSpec& model, int32_t ranks) {
   for (size_t i = 0; i < model.layers.size(); ++i) {
@@ -109,20 +168,25 @@ Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const Cache
   CHECK(format.ranks > 0 && format.page_tokens > 0);
   CHECK(!format.token_scales || is_f8(format.dtype), "token scales of {}", name(format.dtype));
   TRY_STATUS(check_divides(model, format.ranks));
-  Grouping grouping{.format = format, .groups = {}};
-  if (format.packed_latent) grouping.format.dtype = DType::f8e4m3;
+  TRY_STATUS(check_skipped(model, format));
+  Grouping grouping{.page_tokens = format.page_tokens, .groups = {}};
   bool has_latent = false;
   for (size_t i = 0; i < model.layers.size(); ++i) {
     const Mixer& mixer = model.layers[i].mixer;
+    const CacheFormat own = layer_format(format, mixer, i);
     if (const auto* a = std::get_if<AttentionSpec>(&mixer)) {
-      grouping.add(attention_group(*a, grouping.format), i);
+      grouping.add(attention_group(*a, own), i);
     } else if (const auto* latent = std::get_if<LatentSpec>(&mixer)) {
       has_latent = true;
-      grouping.add(latent_group(*latent, grouping.format), i);
-      if (latent->index_dim > 0) grouping.add(index_group(*latent, grouping.format), i);
+      TRY_STATUS(check_latent(own, i));
+      grouping.add(latent_group(*latent, own), i);
+      if (latent->index_dim > 0) grouping.add(index_group(*latent, own), i);
     } else if (const auto* state = std::get_if<StateSpec>(&mixer)) {
-      grouping.add(state_group(*state, grouping.format), i);
+      grouping.add(state_group(*state, own), i);
     }
+  }
+  for (const CacheGroup& group : grouping.groups) {
+    TRY_STATUS(check_scales_aligned(group, static_cast<size_t>(group.layers[0])));
   }
   if (format.packed_latent && !has_latent) {
     return unsupported("cache dtype fp8_ds_mla: {} has no latent layers; use fp8",

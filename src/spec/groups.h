@@ -31,6 +31,7 @@ struct CacheGroup {
   DType dtype = DType::bf16;
   // Per token and layer beside the elements of K and V: scales, and a part kept wider than dtype.
   int32_t extra_bytes = 0;
+  bool token_scales = false;  // the extra bytes are scales, which follow V (PagedView)
 
   int64_t n_layers() const { return static_cast<int64_t>(layers.size()); }
   bool has_tokens() const { return kind != LayerKind::state; }
@@ -62,11 +63,15 @@ struct CacheFormat {
   // 8-bit K and V with a scale (f32) for each token of a head, of K and of V ("per token and
   // head").
   bool token_scales = false;
+  // Layers that keep skip_dtype instead, in any order: groups of their own.
+  std::vector<int32_t> skip_layers;
+  DType skip_dtype = DType::bf16;
 };
 
 // What each page must hold. KV heads are divided among ranks, or replicated when ranks exceed them;
-// latents are whole on every rank. invalid when heads and ranks do not divide; unsupported for
-// packed_latent without latents.
+// latents are whole on every rank. invalid when heads and ranks do not divide, for layers to skip
+// that hold no tokens, and for token scales that would lie unaligned; unsupported for packed_latent
+// without latents and for latents of another 8-bit format than e4m3 with one scale.
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format);
 
 // The same of one rank, where nothing can fail.

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "weights/blocks.h"
 #include "weights/convert.h"
+#include "weights/kv_scales.h"
 
 namespace ashlar {
 namespace {
@@ -120,6 +121,7 @@ class Matching {
     };
     const auto rule_of = [&](const std::string& name) -> std::string {
       if (model_.tied_head && ours(name) == "lm_head.weight") return "lm_head.weight";
+      if (is_kv_scale(name)) return "cache scales";
       for (const std::string& prefix : model_.ignored_prefixes) {
         if (name.starts_with(prefix) || ours(name).starts_with(prefix)) return prefix;
       }
