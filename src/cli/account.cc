@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cli/speculation.h"
+
 namespace ashlar {
 namespace {
 
@@ -64,6 +66,7 @@ std::string account(const Session& session, const Usage& usage, const Timing& ti
       usage.prompt_tokens, usage.completion_tokens, human_seconds(timing.first_token_seconds),
       decode_rate(timing, usage), human_bytes(static_cast<uint64_t>(session.weight_bytes)),
       human_seconds(timing.load_seconds));
+  out += speculation_text(engine);
   const Json kernels = describe_kernels(engine);
   const auto& groups = engine.cache().groups();
   const ArenaLayout& layout = engine.cache().arena().layout();

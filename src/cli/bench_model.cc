@@ -6,6 +6,7 @@
 #include "cli/account.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/speculation.h"
 #include "kernels/machine_roof.h"
 #include "model/step_roof.h"
 

@@ -46,6 +46,12 @@ struct StepContext {
   void multiply_heads(ConstView x, const ConstView& w, View y) const;
 };
 
+// Writes K and V of `normed` at the positions of seqs, and nothing else: the first half of the layer
+// below, and all that a draft does with its context.
+void context_layer(const StepContext& step, const AttentionSpec& spec,
+                   const AttentionWeights& weights, const LayerCache& cache,
+                   std::span<const AttnSeq> seqs);
+
 // hidden += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
 void attention_layer(const StepContext& step, const AttentionSpec& spec,
                      const AttentionWeights& weights, const LayerCache& cache,

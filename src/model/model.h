@@ -23,6 +23,7 @@ struct ModelOptions {
   DType compute = DType::bf16;    // bf16, or f32: every product in float
   int32_t max_step_tokens = 512;  // T of the largest step
   int32_t max_logit_rows = 128;   // rows of one step that may want logits
+  std::vector<int32_t> taps;      // layers behind which a draft wants the residual stream
 };
 
 class Model {
@@ -42,6 +43,16 @@ class Model {
   // within the vocabulary. exhausted when the step's workspace is refused; nothing has been written
   // then.
   Result<ConstView> forward(const Step& step, Pool& pool);
+  // What the last forward's `n_tokens` rows were behind the layers of options().taps, side by side:
+  // [n_tokens, taps * H] f32, valid until the next forward.
+  View taps(int64_t n_tokens) const { return scratch_.taps(n_tokens); }
+
+  // Of a draft: writes K and V of its target's rows, given the target's taps of them, at the rows'
+  // positions. `step` is the target's, with the pages of this model's groups in it.
+  // context = hidden_norm(fc(taps)), the same for every layer (DFlash, 2026).
+  void write_context(const Step& step, const View& taps, Pool& pool);
+  // Of a draft, which has neither: embedding and head of `target`, which must outlive it.
+  void borrow_ends(const Model& target);
 
  private:
   // A plan serves all layers of a group that have the same number of query heads.
@@ -57,6 +68,10 @@ class Model {
         std::vector<LayerCache> layer_caches, Scratch scratch);
   void list_states(const Step& step);
   Status plan(const Step& step, int n_threads);
+  StepContext context_of(int64_t n_tokens, Pool& pool) const;
+  void turn(const Step& step);
+  void embed_masks(const Step& step);
+  void keep_taps(int64_t n, int32_t layer);
   void mix(const StepContext& context, size_t layer);
   void feed_forward(const StepContext& context, size_t layer);
   ConstView output(const StepContext& context, const Step& step);

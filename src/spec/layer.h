@@ -42,6 +42,7 @@ struct AttentionSpec {
   bool qkv_bias = false;
   bool o_bias = false;
   bool output_gate = false;  // the output is multiplied by the sigmoid of a second query projection
+  bool causal = true;        // false: the rows of one step see each other, later ones too
   int32_t rope = 0;          // index into ModelSpec::ropes; kNoRope: positions do not enter
 };
 
