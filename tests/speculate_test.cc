@@ -104,14 +104,22 @@ TEST_P(Speculation, HoweverTheWorkIsCut) {
   }
 }
 
+// Where the reference puts rows of two shapes into one group, running is refused.
 TEST_P(Speculation, InUniformBlocksToo) {
   const std::string model = GetParam();
   ModelFlags uniform = flags(model, dflash(model), 64);
   uniform.layout = "uniform";
-  Session session = open_checkpoint(uniform);
-  session.engine->poison_freed_pages(true);
-  expect_same(run_all(*session.engine, problems(session, 0, 10)), plain(model, false));
-  EXPECT_GT(mean_accepted(*session.engine), 4.0);
+  uniform.memory = "64MiB";
+  uniform.model = source_path(uniform.model);
+  auto session = open_session(uniform, best_isa());
+  if (!session) {
+    EXPECT_EQ(session.error().code, Code::unsupported);
+    EXPECT_EQ(model, "mimo-tiny") << session.error().text;
+    return;
+  }
+  session->engine->poison_freed_pages(true);
+  expect_same(run_all(*session->engine, problems(*session, 0, 10)), plain(model, false));
+  EXPECT_GT(mean_accepted(*session->engine), 4.0);
 }
 
 // Room for about three: sequences lose their pages and come back, proposals wait for free ones.
