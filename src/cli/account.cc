@@ -78,9 +78,10 @@ std::string account(const Session& session, const Usage& usage, const Timing& ti
   for (size_t g = 0; g < groups.size(); ++g) {
     const CacheGroup& group = groups[g];
     const int64_t peak = engine.stats().peak_pages[g] * layout.groups[g].page_bytes;
-    out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", name(group.kind),
-                       group.n_layers(), group.window > 0 ? fmt::format("{}", group.window) : "-",
-                       dims(group), name(group.dtype),
+    out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n",
+                       is_draft(engine, group) ? "draft" : name(group.kind), group.n_layers(),
+                       group.window > 0 ? fmt::format("{}", group.window) : "-", dims(group),
+                       name(group.dtype),
                        human_bytes(static_cast<uint64_t>(layout.groups[g].page_bytes)),
                        human_bytes(static_cast<uint64_t>(peak)),
                        kernels.as_array()[g].find("kernel")->as_string());

@@ -21,7 +21,7 @@ struct ModelFlags {
   int32_t max_step_tokens = 512;
   int32_t max_running = 128;
   std::string speculative_config;  // JSON, see speculation.h; empty: nothing is proposed
-  int32_t threads = 0;  // 0: every processor this process may use
+  int32_t threads = 0;             // 0: every processor this process may use
   bool json = false;
 };
 

@@ -61,21 +61,6 @@ Result<DTypes> choose_dtypes(const ModelFlags& flags, DType checkpoint) {
   return types;
 }
 
-// What proposes tokens, before it is loaded.
-struct Speculation {
-  SpeculationFlags flags;
-  Proposals proposals;
-  std::optional<ModelSpec> draft;
-
-  // Rows of a step whose logits one sequence may want.
-  int32_t logit_rows() const { return 1 + proposals.n_tokens; }
-  CacheOptions cache_options() const {
-    if (proposals.n_tokens == 0) return {};
-    const int32_t rows = draft ? draft->draft->block_tokens : 1 + proposals.n_tokens;
-    return {.lookahead_tokens = rows - 1, .state_slots = 1 + proposals.n_tokens};
-  }
-};
-
 Result<Json> read_json(const std::string& path) {
   TRY(const std::string text, read_file(path));
   return parse_json(text, path);
@@ -85,22 +70,6 @@ bool is_folder_path(const std::string& model) { return !model.ends_with(".json")
 
 Result<Json> read_config(const std::string& model) {
   return read_json(is_folder_path(model) ? model + "/config.json" : model);
-}
-
-Result<Speculation> read_speculation(const std::string& text, const ModelSpec& target) {
-  Speculation speculation;
-  if (text.empty()) return speculation;
-  TRY(speculation.flags, parse_speculation(text));
-  if (!speculation.flags.model.empty()) {
-    TRY(const Json config, read_config(speculation.flags.model));
-    TRY(speculation.draft, read_draft_spec(config, target));
-  }
-  const ModelSpec* draft = speculation.draft ? &*speculation.draft : nullptr;
-  Proposals& proposals = speculation.proposals;
-  TRY(proposals.n_tokens, proposed_tokens(speculation.flags, draft));
-  proposals.lookup_max = speculation.flags.lookup_max;
-  proposals.lookup_min = speculation.flags.lookup_min;
-  return speculation;
 }
 
 // Of the model, or of the draft: `path` says which.
@@ -282,6 +251,10 @@ Result<text::ChatTokens> Session::encode_chat(const Json& messages) const {
   return text::encode_chat(*tokenizer, rendered);
 }
 
+bool is_draft(const Engine& engine, const CacheGroup& group) {
+  return group.layers.front() >= std::ssize(engine.model().spec().layers);
+}
+
 Json describe_cache(const Engine& engine) {
   const Cache& cache = engine.cache();
   const ArenaLayout& layout = cache.arena().layout();
@@ -291,6 +264,7 @@ Json describe_cache(const Engine& engine) {
     const GroupLayout& place = layout.groups[g];
     const int64_t peak = engine.stats().peak_pages[g];
     groups.push_back(Json::Object{{"kind", name(group.kind)},
+                                  {"draft", is_draft(engine, group)},
                                   {"layers", group.n_layers()},
                                   {"kv_heads", group.kv_heads},
                                   {"k_dim", group.k_dim},

@@ -3,19 +3,21 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/file.h"
 #include "spec/config.h"
 
 namespace ashlar {
 namespace {
 
-constexpr int32_t kMostTokens = 64;    // of a look-up
-constexpr int32_t kUsualTokens = 5;    // where the user names none
+constexpr int32_t kMostTokens = 64;  // of a look-up
+constexpr int32_t kUsualTokens = 5;  // where the user names none
 
 Status check_keys(const Json& config, std::initializer_list<std::string_view> known) {
   for (const auto& [key, value] : config.as_object()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     std::string list;
-    for (const std::string_view name : known) list += (list.empty() ? "" : ", ") + std::string(name);
+    for (const std::string_view name : known)
+      list += (list.empty() ? "" : ", ") + std::string(name);
     return invalid("--speculative-config: {} is not known: the keys of this method are {}",
                    excerpt(key), list);
   }
@@ -47,9 +49,8 @@ Result<SpeculationFlags> parse_speculation(const std::string& text) {
   TRY_STATUS(check_keys(
       json, {"method", "num_speculative_tokens", "prompt_lookup_max", "prompt_lookup_min"}));
   TRY(flags.lookup_max, config.integer_or("prompt_lookup_max", flags.lookup_max, 1, 1024));
-  TRY(flags.lookup_min,
-      config.integer_or("prompt_lookup_min", std::min(flags.lookup_min, flags.lookup_max), 1,
-                        1024));
+  TRY(flags.lookup_min, config.integer_or("prompt_lookup_min",
+                                          std::min(flags.lookup_min, flags.lookup_max), 1, 1024));
   if (flags.lookup_min > flags.lookup_max) {
     return invalid("--speculative-config: prompt_lookup_min {} exceeds prompt_lookup_max {}",
                    flags.lookup_min, flags.lookup_max);
@@ -70,6 +71,25 @@ Result<int32_t> proposed_tokens(const SpeculationFlags& flags, const ModelSpec* 
       n, most + 1, most);
 }
 
+Result<Speculation> read_speculation(const std::string& text, const ModelSpec& target) {
+  Speculation speculation;
+  if (text.empty()) return speculation;
+  TRY(speculation.flags, parse_speculation(text));
+  if (!speculation.flags.model.empty()) {
+    const std::string& model = speculation.flags.model;
+    const std::string path = model.ends_with(".json") ? model : model + "/config.json";
+    TRY(const std::string file, read_file(path));
+    TRY(const Json config, parse_json(file, path));
+    TRY(speculation.draft, read_draft_spec(config, target));
+  }
+  const ModelSpec* draft = speculation.draft ? &*speculation.draft : nullptr;
+  Proposals& proposals = speculation.proposals;
+  TRY(proposals.n_tokens, proposed_tokens(speculation.flags, draft));
+  proposals.lookup_max = speculation.flags.lookup_max;
+  proposals.lookup_min = speculation.flags.lookup_min;
+  return speculation;
+}
+
 Json describe_speculation(const Engine& engine) {
   if (engine.proposer().n_tokens() == 0) return {};
   const EngineStats& stats = engine.stats();
@@ -77,7 +97,8 @@ Json describe_speculation(const Engine& engine) {
       std::accumulate(stats.n_accepted.begin(), stats.n_accepted.end(), int64_t{0});
   const auto rounds = static_cast<double>(std::max<int64_t>(1, stats.n_rounds));
   Json::Array by_position;
-  for (const int64_t n : stats.n_accepted) by_position.emplace_back(static_cast<double>(n) / rounds);
+  for (const int64_t n : stats.n_accepted)
+    by_position.emplace_back(static_cast<double>(n) / rounds);
   return Json::Object{{"method", engine.proposer().method()},
                       {"steps", stats.n_rounds},
                       {"drafted", stats.n_drafted},

@@ -11,7 +11,7 @@
 namespace ashlar {
 
 struct SpeculationFlags {
-  std::string model;               // the draft's folder; empty: the text is looked up
+  std::string model;                // the draft's folder; empty: the text is looked up
   std::optional<int32_t> n_tokens;  // num_speculative_tokens
   int32_t lookup_max = 4;
   int32_t lookup_min = 2;
@@ -21,6 +21,24 @@ struct SpeculationFlags {
 // "num_speculative_tokens": N, "prompt_lookup_max": .., "prompt_lookup_min": ..}. invalid names the
 // flag, the key and its value; unknown keys are refused.
 Result<SpeculationFlags> parse_speculation(const std::string& text);
+
+// What will propose tokens, read but not loaded.
+struct Speculation {
+  SpeculationFlags flags;
+  Proposals proposals;
+  std::optional<ModelSpec> draft;
+
+  // Rows of a step whose logits one sequence may want.
+  int32_t logit_rows() const { return 1 + proposals.n_tokens; }
+  CacheOptions cache_options() const {
+    if (proposals.n_tokens == 0) return {};
+    const int32_t rows = draft ? draft->draft->block_tokens : 1 + proposals.n_tokens;
+    return {.lookahead_tokens = rows - 1, .state_slots = 1 + proposals.n_tokens};
+  }
+};
+
+// invalid and not_found name the flag, the file or the numbers; `text` empty: nothing proposes.
+Result<Speculation> read_speculation(const std::string& text, const ModelSpec& target);
 
 // How many tokens a step proposes with this draft (null: none, the text is looked up): as asked
 // for, or as many as its blocks give. invalid when it is too many.

@@ -12,9 +12,8 @@ StepPlan Engine::admit() {
   std::vector<Demand> demands;
   for (const Sequences* list : {&running_, &waiting_}) {
     for (const auto& s : *list) {
-      Demand demand{.n_pending = s->n_pending(),
-                    .running = list == &running_,
-                    .every_logit = s->scoring()};
+      Demand demand{
+          .n_pending = s->n_pending(), .running = list == &running_, .every_logit = s->scoring()};
       if (demand.running && demand.n_pending == 1 && s->n_generated() > 0) {
         const int32_t end = s->most_computed(model_.spec().max_positions);
         demand.n_drafts = proposer_.offer(s.get(), end - s->tables.n_tokens - 1);
@@ -89,8 +88,8 @@ bool Engine::admit_one(Sequence* sequence, int32_t share, StepPlan* plan) {
 // none from others. Without n_drafts nothing has changed.
 Slice Engine::take_drafts(Sequence* sequence, int32_t n_drafts) {
   const int32_t begin = sequence->tables.n_tokens;
-  const int32_t end = std::min(begin + proposer_.n_rows(),
-                               sequence->most_computed(model_.spec().max_positions));
+  const int32_t end =
+      std::min(begin + proposer_.n_rows(), sequence->most_computed(model_.spec().max_positions));
   if (!cache_.reserve(&sequence->tables, end, 1 + n_drafts)) return {};
   return {.sequence = sequence,
           .n_tokens = 1 + n_drafts,

@@ -40,8 +40,8 @@ struct EngineStats {
 
 class Engine {
  public:
-  // The cache has the pages of the proposer's draft, too, and is open to its rows (lookahead_tokens,
-  // state_slots).
+  // The cache has the pages of the proposer's draft, too, and is open to its rows
+  // (lookahead_tokens, state_slots).
   Engine(Model model, Cache cache, const Budget& budget, int n_threads, Proposer proposer = {});
   ~Engine();  // ends the loop after the step in flight; requests still there end as cancelled
 

@@ -5,8 +5,7 @@
 #include <vector>
 
 #include "kv/cache.h"
-#include "model/step.h"
-#include "spec/model.h"
+#include "model/model.h"
 
 namespace ashlar {
 

@@ -46,8 +46,8 @@ struct StepContext {
   void multiply_heads(ConstView x, const ConstView& w, View y) const;
 };
 
-// Writes K and V of `normed` at the positions of seqs, and nothing else: the first half of the layer
-// below, and all that a draft does with its context.
+// Writes K and V of `normed` at the positions of seqs, and nothing else: the first half of the
+// layer below, and all that a draft does with its context.
 void context_layer(const StepContext& step, const AttentionSpec& spec,
                    const AttentionWeights& weights, const LayerCache& cache,
                    std::span<const AttnSeq> seqs);

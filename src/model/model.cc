@@ -160,8 +160,8 @@ void Model::keep_taps(int64_t n, int32_t layer) {
     const View to = scratch_.taps(n);
     const View hidden = scratch_.hidden(n);
     for (int64_t i = 0; i < n; ++i) {
-      std::memcpy(to.row<float>(i) + static_cast<int64_t>(tap) * spec_.hidden,
-                  hidden.row<float>(i), static_cast<size_t>(spec_.hidden) * sizeof(float));
+      std::memcpy(to.row<float>(i) + static_cast<int64_t>(tap) * spec_.hidden, hidden.row<float>(i),
+                  static_cast<size_t>(spec_.hidden) * sizeof(float));
     }
   }
 }

@@ -68,8 +68,8 @@ Widths widest(const ModelSpec& model, int64_t max_tokens) {
 
 }  // namespace
 
-Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens,
-                                int64_t max_logit_rows, int64_t n_taps) {
+Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens, int64_t max_logit_rows,
+                                int64_t n_taps) {
   const Widths w = widest(model, max_tokens);
   Scratch scratch;
   struct Part {

@@ -16,8 +16,8 @@ struct Step {
   std::vector<int32_t> positions;  // [T]
   // Per cache group, the step's sequences in row order: same rows, that group's pages.
   std::vector<std::vector<AttnSeq>> groups;
-  // Per sequence: 0, or at least its rows; then the states after each row are kept (StateSeq). Empty:
-  // 0 for all.
+  // Per sequence: 0, or at least its rows; then the states after each row are kept (StateSeq).
+  // Empty: 0 for all.
   std::vector<int32_t> state_slots;
   std::vector<int32_t> logit_rows;  // rows of [0, T) whose logits are wanted, ascending
 

@@ -150,8 +150,7 @@ struct WeightTree {
 
   template <class Tree>
   static auto fields(Tree& t) {
-    return std::array{&t.embedding, &t.norm,        &t.head,
-                      &t.fc,        &t.hidden_norm, &t.mask_embedding};
+    return std::array{&t.embedding, &t.norm, &t.head, &t.fc, &t.hidden_norm, &t.mask_embedding};
   }
 };
 
