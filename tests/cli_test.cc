@@ -93,6 +93,25 @@ TEST(Cli, EitherLayoutAnswers) {
       << table.out;
 }
 
+TEST(Cli, ProposalsChangeNoAnswer) {
+  const std::string common = "run " + kZoo + " --json --temperature 0.7 --seed 3 -p " + kProblem;
+  const std::string draft = kZoo + "-dflash";
+  const Json plain = json_of(ashlar(common));
+  EXPECT_TRUE(plain.find("speculative")->is_null());
+  const Json proposed = json_of(ashlar(
+      common + " --speculative-config '{\"method\": \"dflash\", \"model\": \"" + draft + "\"}'"));
+  EXPECT_EQ(plain.find("tokens")->dump(), proposed.find("tokens")->dump());
+  const Json& speculative = *proposed.find("speculative");
+  EXPECT_EQ(speculative.find("method")->as_string(), "dflash");
+  EXPECT_EQ(speculative.find("acceptance_per_position")->as_array().size(), 7u);
+  EXPECT_GT(speculative.find("mean_accepted_length")->as_double(), 1);
+  EXPECT_EQ(proposed.find("cache")->find("groups")->as_array().size(),
+            plain.find("cache")->find("groups")->as_array().size() + 1);
+  const Ran alone = ashlar("run " + draft + " --tokens 1,2");
+  EXPECT_EQ(alone.code, 2);
+  EXPECT_NE(alone.out.find("a draft runs beside its target"), std::string::npos) << alone.out;
+}
+
 TEST(Cli, APackIsTheUniformLayouts) {
   const Ran ran = ashlar("run " + kZoo + " --attn-pack-size 2 -p " + kProblem);
   EXPECT_NE(ran.code, 0);

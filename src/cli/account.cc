@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cli/speculation.h"
+
 namespace ashlar {
 namespace {
 
@@ -68,6 +70,7 @@ std::string account(const Session& session, const Usage& usage, const Timing& ti
       usage.prompt_tokens, usage.completion_tokens, human_seconds(timing.first_token_seconds),
       decode_rate(timing, usage), human_bytes(static_cast<uint64_t>(session.weight_bytes)),
       human_seconds(timing.load_seconds));
+  out += speculation_text(engine);
   const Json kernels = describe_kernels(engine);
   const auto& groups = engine.cache().groups();
   const ArenaLayout& layout = engine.cache().arena().layout();
@@ -79,9 +82,10 @@ std::string account(const Session& session, const Usage& usage, const Timing& ti
   for (size_t g = 0; g < groups.size(); ++g) {
     const CacheGroup& group = groups[g];
     const int64_t peak = engine.stats().peak_pages[g] * layout.groups[g].page_bytes;
-    out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n", name(group.kind),
-                       group.n_layers(), group.window > 0 ? fmt::format("{}", group.window) : "-",
-                       dims(group), name(group.dtype),
+    out += fmt::format("  {:<10} {:>6} {:>7}  {:<16} {:<9} {:>11} {:>11}  {}\n",
+                       is_draft(engine, group) ? "draft" : name(group.kind), group.n_layers(),
+                       group.window > 0 ? fmt::format("{}", group.window) : "-", dims(group),
+                       name(group.dtype),
                        human_bytes(static_cast<uint64_t>(layout.groups[g].page_bytes)),
                        human_bytes(static_cast<uint64_t>(peak)),
                        kernels.as_array()[g].find("kernel")->as_string());

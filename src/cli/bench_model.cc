@@ -6,6 +6,7 @@
 #include "cli/account.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/speculation.h"
 #include "kernels/machine_roof.h"
 #include "model/step_roof.h"
 
@@ -25,6 +26,7 @@ struct Phase {
   const char* name;
   StepSize size;                // of the whole phase's typical step
   std::vector<double> seconds;  // of each of its steps
+  double tokens = 0;            // of a step, on average
 };
 
 // Seconds of every step until the engine is idle.
@@ -57,7 +59,7 @@ void print_phase(const Session& session, Phase phase, const MachineRoof& machine
   const bool floats = model.matrix_dtype() == DType::f32 || model.matrix_dtype() == DType::f16;
   const bool bf16 = model.options().compute == DType::bf16 && !floats;
   const double percent = 100 * machine.seconds(roof, bf16) / best;
-  const double tokens = static_cast<double>(phase.size.n_sequences * phase.size.rows);
+  const double tokens = phase.tokens;
   if (json) {
     const Json line = Json::Object{{"phase", phase.name},
                                    {"batch", phase.size.n_sequences},
@@ -81,6 +83,13 @@ void print_phase(const Session& session, Phase phase, const MachineRoof& machine
         static_cast<long long>(phase.size.rows), static_cast<long long>(phase.size.kv_len),
         best * 1e3, median * 1e3, tokens / median, percent);
   }
+}
+
+void print_speculation(const Engine& engine, bool json) {
+  if (engine.proposer().n_tokens() == 0) return;
+  const Json line =
+      Json::Object{{"phase", "speculative"}, {"speculative", describe_speculation(engine)}};
+  std::printf("%s", json ? (line.dump() + "\n").c_str() : speculation_text(engine).c_str());
 }
 
 Status bench_model(const BenchModelFlags& given, Isa isa) {
@@ -113,16 +122,22 @@ Status bench_model(const BenchModelFlags& given, Isa isa) {
   }
   machine = machine.best_of(measure_machine_roof(isa, pool));
   const int32_t middle = flags.prompt + flags.generate / 2;
+  const double prompts = static_cast<double>(flags.batch) * flags.prompt;
+  const double generated = static_cast<double>(kRounds) * flags.batch * (flags.generate - 1);
+  const double per_step = generated / static_cast<double>(decode.size());
   print_phase(session,
               {.name = "prefill",
                .size = {.n_sequences = flags.batch, .rows = flags.prompt, .kv_len = flags.prompt},
-               .seconds = std::move(prefill)},
+               .seconds = std::move(prefill),
+               .tokens = prompts},
               machine, flags.model.json);
   print_phase(session,
               {.name = "decode",
                .size = {.n_sequences = flags.batch, .rows = 1, .kv_len = middle},
-               .seconds = std::move(decode)},
+               .seconds = std::move(decode),
+               .tokens = per_step},
               machine, flags.model.json);
+  print_speculation(engine, flags.model.json);
   return {};
 }
 
@@ -131,7 +146,8 @@ class BenchModelCommand final : public Command {
   explicit BenchModelCommand(CLI::App* bench)
       : Command(
             bench->add_subcommand("model", "Prefill and decode of a whole model, random tokens.")) {
-    add_model_flags(app(), &flags_.model, "One JSON object per phase.");
+    add_model_flags(app(), &flags_.model,
+                    "One JSON object per phase; with proposals, one on them.");
     app()
         ->add_option("--prompt", flags_.prompt, "Tokens of each prompt.")
         ->check(CLI::Range(1, 1 << 20))

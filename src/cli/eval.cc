@@ -9,6 +9,7 @@
 #include "cli/lines.h"
 #include "cli/progress.h"
 #include "cli/session.h"
+#include "cli/speculation.h"
 
 namespace ashlar {
 namespace {
@@ -141,13 +142,15 @@ Status evaluate(const EvalFlags& flags, Isa isa) {
                                      {"generated_tokens", n_tokens},
                                      {"seconds", seconds},
                                      {"tokens_per_s", rate},
-                                     {"cache", describe_cache(*session.engine)}};
+                                     {"cache", describe_cache(*session.engine)},
+                                     {"speculative", describe_speculation(*session.engine)}};
     std::printf("%s\n", result.dump().c_str());
     return {};
   }
   std::printf("exact match %.1f %% (%lld of %zu); %lld tokens generated in %s, %.0f tokens/s\n",
               100 * exact, static_cast<long long>(n_correct), problems.size(),
               static_cast<long long>(n_tokens), human_seconds(seconds).c_str(), rate);
+  std::printf("%s", speculation_text(*session.engine).c_str());
   return {};
 }
 
@@ -159,7 +162,7 @@ class EvalCommand final : public Command {
     add_model_flags(
         app(), &flags_.model,
         "Print one object: n, exact_match, correct, prompt_tokens, generated_tokens, seconds, "
-        "tokens_per_s, cache.");
+        "tokens_per_s, cache, speculative.");
     app()
         ->add_option("--data", flags_.data,
                      "JSON lines, each {\"messages\": [...]} or {\"prompt\": ...}, and \"answer\": "

@@ -57,6 +57,13 @@ void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_h
                   "auto reads the checkpoint; dummy fills random weights of the config's shapes.")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
+  app->add_option(
+      "--speculative-config", flags->speculative_config,
+      "JSON: what proposes tokens that the model checks many at a time; its answers stay "
+      "the same. A draft: {\"method\": \"dflash\", \"model\": DIR, "
+      "\"num_speculative_tokens\": N}. For any model, what followed earlier in the "
+      "text: {\"method\": \"ngram\", \"num_speculative_tokens\": N, "
+      "\"prompt_lookup_max\": 4, \"prompt_lookup_min\": 2}.");
   app->add_option("--threads", flags->threads,
                   "Threads that compute. 0: every processor this process may use.")
       ->check(CLI::Range(0, 1024))

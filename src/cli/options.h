@@ -23,7 +23,8 @@ struct ModelFlags {
   int32_t pack = 1;  // attention layers per page; of the uniform layout alone
   int32_t max_step_tokens = 512;
   int32_t max_running = 128;
-  int32_t threads = 0;  // 0: every processor this process may use
+  std::string speculative_config;  // JSON, see speculation.h; empty: nothing is proposed
+  int32_t threads = 0;             // 0: every processor this process may use
   bool json = false;
   int64_t count_tokens = 0;  // see ModelOptions; 0: as many as a warning needs. Set by commands
 };

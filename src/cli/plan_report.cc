@@ -63,8 +63,8 @@ Status add_groups(const ModelSpec& model, const std::optional<ModelSpec>& draft,
   TRY(const std::vector<CacheGroup> more, cache_groups(*draft, plain));
   report->groups.insert(report->groups.end(), more.begin(), more.end());
   report->shape.slack_tokens = draft->draft->block_tokens - 1;
-  // A state after each proposed token, so that any of them may be the last one accepted.
-  report->shape.state_slots = report->has_states() ? report->shape.slack_tokens : 0;
+  // A state after each row of a step that checks a block, for any of them may be the last one kept.
+  report->shape.state_slots = report->has_states() ? draft->draft->block_tokens : 0;
   return {};
 }
 
@@ -135,7 +135,7 @@ std::vector<std::string> PlanReport::reasons() const {
     break;
   }
   if (shape.state_slots > 0) {
-    out.push_back(fmt::format("beside each state there are {}, one after each token proposed",
+    out.push_back(fmt::format("beside each state there are {}, one after each token of a block",
                               shape.state_slots));
   }
   return out;

@@ -9,6 +9,7 @@
 #include "cli/account.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/speculation.h"
 #include "text/detokenizer.h"
 
 namespace ashlar {
@@ -102,7 +103,8 @@ Json as_json(const Session& session, const Answer& a) {
                              {"preemptions", a.usage.preemptions}}},
       {"timing", describe(a.timing, a.usage)},
       {"cache", describe_cache(*session.engine)},
-      {"kernels", describe_kernels(*session.engine)}};
+      {"kernels", describe_kernels(*session.engine)},
+      {"speculative", describe_speculation(*session.engine)}};
 }
 
 Json message(const char* role, const std::string& content) {
@@ -187,7 +189,8 @@ class RunCommand final : public Command {
                                         "Answer one prompt, streaming; or chat, on a terminal.")) {
     add_model_flags(
         app(), &flags_.model,
-        "Print one object instead: tokens, text, finish_reason, usage, timing, cache, kernels.");
+        "Print one object instead: tokens, text, finish_reason, usage, timing, cache, kernels, "
+        "speculative.");
     prompt_ = app()->add_option(
         "-p,--prompt", flags_.prompt,
         "The prompt. Goes through the checkpoint's chat template as a user's message when "

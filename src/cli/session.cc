@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "cli/cache_choice.h"
 #include "cli/progress.h"
+#include "cli/speculation.h"
+#include "engine/layer_caches.h"
 #include "kv/uniform_cache.h"
 #include "spec/groups.h"
 
@@ -70,20 +72,25 @@ Result<Json> read_json(const std::string& path) {
 
 bool is_folder_path(const std::string& model) { return !model.ends_with(".json"); }
 
-Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spec,
-                                   const DTypes& types, Pool& pool) {
+Result<Json> read_config(const std::string& model) {
+  return read_json(is_folder_path(model) ? model + "/config.json" : model);
+}
+
+// Of the model, or of the draft: `path` says which.
+Result<LoadedWeights> read_weights(const ModelFlags& flags, const std::string& path,
+                                   const ModelSpec& spec, const DTypes& types, Pool& pool) {
   const WeightTree<WeightRow> rows = weight_rows(spec);
   if (flags.load_format == "dummy") {
     return dummy_weights(rows, types.matrix.value_or(spec.dtype), /*seed=*/1, pool);
   }
-  if (!is_folder_path(flags.model)) {
+  if (!is_folder_path(path)) {
     return invalid(
         "{}: a config alone has no weights: give the checkpoint's folder, or --load-format dummy",
-        flags.model);
+        path);
   }
   Progress bar("loading");
   TRY(LoadedWeights weights,
-      load_weights(flags.model, spec, rows,
+      load_weights(path, spec, rows,
                    {.matrix_dtype = types.matrix,
                     .touch_pages = true,
                     .pool = &pool,
@@ -96,13 +103,16 @@ Result<LoadedWeights> read_weights(const ModelFlags& flags, const ModelSpec& spe
 }
 
 Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec,
-                                  const CacheFormat& format, int64_t memory) {
+                                  const Speculation& speculation, const CacheFormat& format,
+                                  int64_t memory) {
+  const std::optional<ModelSpec>& draft = speculation.draft;
   if (flags.layout == "uniform") {
-    const PlannedModel model{&spec, format};
-    auto layout = uniform_cache_layout({&model, 1}, {.memory_bytes = memory,
-                                                     .block_tokens = flags.block_size,
-                                                     .step_tokens = flags.max_step_tokens,
-                                                     .pack = flags.pack});
+    std::vector<PlannedModel> models = {{&spec, format}};
+    if (draft) models.push_back({&*draft, format});
+    auto layout = uniform_cache_layout(models, {.memory_bytes = memory,
+                                                .block_tokens = flags.block_size,
+                                                .step_tokens = flags.max_step_tokens,
+                                                .pack = flags.pack});
     if (!layout) return Error{layout.error().code, "--layout uniform: " + layout.error().text};
     return layout;
   }
@@ -112,7 +122,8 @@ Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec
         "layers; add --layout uniform",
         flags.pack);
   }
-  TRY(std::vector<CacheGroup> groups, cache_groups(spec, format));
+  TRY(std::vector<CacheGroup> groups,
+      draft ? cache_groups(spec, *draft, format) : cache_groups(spec, format));
   return arena_cache_layout(std::move(groups), memory);
 }
 
@@ -126,33 +137,32 @@ void choose_state_dtypes(ModelSpec* spec, DType cache) {
   }
 }
 
-StateView state_view(const Cache& cache, const StateSpec& spec, int64_t index, int64_t n_layers) {
-  return {.base = cache.page(0),
-          .layer = static_cast<int32_t>(index),
-          .n_layers = static_cast<int32_t>(n_layers),
-          .recurrent_offset_bytes = spec.conv_shape().elements() * size_of(spec.conv_dtype),
-          .conv_dtype = spec.conv_dtype};
+Result<Proposer> open_proposer(const ModelFlags& flags, Speculation speculation, Isa isa,
+                               const DTypes& types, const Cache& cache, const Model& target,
+                               Pool& pool) {
+  const Proposals& proposals = speculation.proposals;
+  if (proposals.n_tokens == 0) return Proposer();
+  if (!speculation.draft) return Proposer(proposals);
+  ModelSpec& spec = *speculation.draft;
+  TRY(LoadedWeights weights, read_weights(flags, speculation.flags.model, spec, types, pool));
+  const ModelOptions options{
+      .compute = types.compute,
+      .max_step_tokens = std::max(flags.max_step_tokens, spec.draft->block_tokens),
+      .max_logit_rows = std::max(128, proposals.n_tokens)};
+  std::vector<LayerCache> caches = layer_caches(cache, spec, target.spec().layers.size());
+  TRY(Model draft,
+      Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
+  draft.borrow_ends(target);
+  return Proposer(proposals, std::move(draft));
 }
 
-std::vector<LayerCache> layer_caches(const Cache& cache, const ModelSpec& spec,
-                                     const std::vector<KvScale>& scales) {
-  std::vector<LayerCache> caches(spec.layers.size());
-  for (size_t g = 0; g < cache.groups().size(); ++g) {
-    const CacheGroup& group = cache.groups()[g];
-    for (int64_t i = 0; i < group.n_layers(); ++i) {
-      const auto layer = static_cast<size_t>(group.layers[static_cast<size_t>(i)]);
-      caches[layer].group = static_cast<int32_t>(g);
-      if (const auto* state = std::get_if<StateSpec>(&spec.layers[layer].mixer)) {
-        caches[layer].state = state_view(cache, *state, i, group.n_layers());
-      } else {
-        caches[layer].kv = cache.view(g, i);
-        if (!is_f8(group.dtype)) continue;
-        caches[layer].kv.k_scale = scales[layer].k;
-        caches[layer].kv.v_scale = scales[layer].v;
-      }
-    }
-  }
-  return caches;
+// Logits of every row that may want them, but no more of them than a step can well use.
+int32_t most_logit_rows(const ModelFlags& flags, const Speculation& speculation, int32_t vocab) {
+  constexpr int64_t kMostBytes = int64_t{256} << 20;
+  const int32_t least = std::max(flags.max_running, 128);
+  const int64_t wanted =
+      std::min(int64_t{flags.max_running} * speculation.logit_rows(), kMostBytes / (4 * vocab));
+  return static_cast<int32_t>(std::max<int64_t>(least, wanted));
 }
 
 // The tokenizer, the template and the stop tokens of a checkpoint folder; each may be absent.
@@ -195,36 +205,44 @@ Json describe_reuse(const CacheStats& stats) {
 
 Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   const auto start = std::chrono::steady_clock::now();
-  const bool folder = is_folder_path(flags.model);
-  TRY(const Json config, read_json(folder ? flags.model + "/config.json" : flags.model));
+  TRY(const Json config, read_config(flags.model));
   TRY(ModelSpec spec, read_model_spec(config));
+  TRY(Speculation speculation, read_speculation(flags.speculative_config, spec));
   TRY(const DTypes types, choose_dtypes(flags, spec.dtype));
   TRY(const int64_t memory, cache_memory(flags.memory));
   Session session;
-  if (folder) TRY_STATUS(open_text(flags.model, spec, &session));
+  if (is_folder_path(flags.model)) TRY_STATUS(open_text(flags.model, spec, &session));
   TRY(const CacheFormat format, choose_cache_format(flags, types.model));
   choose_state_dtypes(&spec, is_f8(format.dtype) ? types.model : format.dtype);
-  TRY(CacheLayout layout, choose_layout(flags, spec, format, memory));
-  TRY(Cache cache, Cache::create(std::move(layout)));
+  TRY(CacheLayout layout, choose_layout(flags, spec, speculation, format, memory));
+  TRY(Cache cache, Cache::create(std::move(layout), speculation.cache_options()));
   const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
   Pool pool(n_threads);
-  TRY(LoadedWeights weights, read_weights(flags, spec, types, pool));
+  TRY(LoadedWeights weights, read_weights(flags, flags.model, spec, types, pool));
   session.weight_bytes = weights.mapped_bytes + weights.owned_bytes;
   TRY(const KvScales scales, choose_kv_scales(flags.kv_scales, format, spec, weights.checkpoint));
   const bool unscaled = is_f8(format.dtype) && !format.token_scales && !scales.given;
-  const ModelOptions options{
-      .compute = types.compute,
-      .max_step_tokens = flags.max_step_tokens,
-      .max_logit_rows = std::max(flags.max_running, 128),
-      .count_tokens = std::max(flags.count_tokens, unscaled ? kWatchedTokens : 0)};
-  std::vector<LayerCache> caches = layer_caches(cache, spec, scales.layers);
+  ModelOptions options{.compute = types.compute,
+                       .max_step_tokens = flags.max_step_tokens,
+                       .max_logit_rows = most_logit_rows(flags, speculation, spec.vocab),
+                       .count_tokens = std::max(flags.count_tokens, unscaled ? kWatchedTokens : 0)};
+  if (speculation.draft) options.taps = speculation.draft->draft->taps;
+  std::vector<LayerCache> caches = layer_caches(cache, spec);
+  for (size_t i = 0; i < caches.size(); ++i) {
+    if (!is_f8(caches[i].kv.dtype)) continue;
+    caches[i].kv.k_scale = scales.layers[i].k;
+    caches[i].kv.v_scale = scales.layers[i].v;
+  }
   TRY(Model model,
       Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
+  TRY(Proposer proposer,
+      open_proposer(flags, std::move(speculation), isa, types, cache, model, pool));
   const Budget budget{.step_tokens = flags.max_step_tokens,
                       .chunk_tokens = flags.max_step_tokens,
                       .max_running = flags.max_running,
                       .logit_rows = options.max_logit_rows};
-  session.engine = std::make_unique<Engine>(std::move(model), std::move(cache), budget, n_threads);
+  session.engine = std::make_unique<Engine>(std::move(model), std::move(cache), budget, n_threads,
+                                            std::move(proposer));
   session.load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return session;
@@ -252,6 +270,10 @@ Result<text::ChatTokens> Session::encode_chat(const Json& messages) const {
   return text::encode_chat(*tokenizer, rendered);
 }
 
+bool is_draft(const Engine& engine, const CacheGroup& group) {
+  return group.layers.front() >= std::ssize(engine.model().spec().layers);
+}
+
 Json describe_cache(const Engine& engine) {
   const Cache& cache = engine.cache();
   const ArenaLayout& layout = cache.arena().layout();
@@ -261,6 +283,7 @@ Json describe_cache(const Engine& engine) {
     const GroupLayout& place = layout.groups[g];
     const int64_t peak = engine.stats().peak_pages[g];
     groups.push_back(Json::Object{{"kind", name(group.kind)},
+                                  {"draft", is_draft(engine, group)},
                                   {"layers", group.n_layers()},
                                   {"kv_heads", group.kv_heads},
                                   {"k_dim", group.k_dim},

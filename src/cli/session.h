@@ -33,6 +33,9 @@ struct Session {
 // `isa` comes from ASHLAR_FORCE_ISA or is the machine's best.
 Result<Session> open_session(const ModelFlags& flags, Isa isa);
 
+// Whether a group of the engine's cache is its draft's.
+bool is_draft(const Engine& engine, const CacheGroup& group);
+
 // The session's cache as JSON: groups with layers, page sizes and peak use.
 Json describe_cache(const Engine& engine);
 

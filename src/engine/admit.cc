@@ -12,8 +12,13 @@ StepPlan Engine::admit() {
   std::vector<Demand> demands;
   for (const Sequences* list : {&running_, &waiting_}) {
     for (const auto& s : *list) {
-      demands.push_back(
-          {.n_pending = s->n_pending(), .running = list == &running_, .every_logit = s->scoring()});
+      Demand demand{
+          .n_pending = s->n_pending(), .running = list == &running_, .every_logit = s->scoring()};
+      if (demand.running && demand.n_pending == 1 && s->n_generated() > 0) {
+        const int32_t end = s->most_computed(model_.spec().max_positions);
+        demand.n_drafts = proposer_.offer(s.get(), end - s->tables.n_tokens - 1);
+      }
+      demands.push_back(demand);
     }
   }
   const std::vector<int32_t> shares = share_step(demands, budget_);
@@ -28,7 +33,15 @@ StepPlan Engine::admit() {
     const bool preempted = std::none_of(running_.begin(), running_.end(),
                                         [&](const auto& other) { return other.get() == sequence; });
     if (shares[i] == 0 || preempted) continue;
-    const int32_t n_rows = rows_to_stop(sequence->tables, shares[i]);
+    if (shares[i] > sequence->n_pending()) {
+      const Slice slice = take_drafts(sequence, shares[i] - 1);
+      if (slice.n_drafts > 0) {
+        plan.push_back(slice);
+        continue;
+      }
+    }
+    const int32_t n_rows =
+        rows_to_stop(sequence->tables, std::min(shares[i], sequence->n_pending()));
     if (make_room(sequence, sequence->tables.n_tokens + n_rows, &plan)) {
       plan.push_back({.sequence = sequence, .n_tokens = n_rows});
     }
@@ -69,6 +82,19 @@ bool Engine::admit_one(Sequence* sequence, int32_t share, StepPlan* plan) {
   }
   plan->push_back({.sequence = sequence, .n_tokens = n_rows});
   return true;
+}
+
+// The pending token and proposals behind it, where pages are free for all of them: proposals take
+// none from others. Without n_drafts nothing has changed.
+Slice Engine::take_drafts(Sequence* sequence, int32_t n_drafts) {
+  const int32_t begin = sequence->tables.n_tokens;
+  const int32_t end =
+      std::min(begin + proposer_.n_rows(), sequence->most_computed(model_.spec().max_positions));
+  if (!cache_.reserve(&sequence->tables, end, 1 + n_drafts)) return {};
+  return {.sequence = sequence,
+          .n_tokens = 1 + n_drafts,
+          .n_drafts = n_drafts,
+          .n_reserved = end - begin};
 }
 
 // A step ends where a state should be kept.

@@ -16,13 +16,18 @@ const char* name(Finish finish) {
   return "?";
 }
 
-Engine::Engine(Model model, Cache cache, const Budget& budget, int n_threads)
-    : model_(std::move(model)), cache_(std::move(cache)), budget_(budget), pool_(n_threads) {
+Engine::Engine(Model model, Cache cache, const Budget& budget, int n_threads, Proposer proposer)
+    : model_(std::move(model)),
+      cache_(std::move(cache)),
+      budget_(budget),
+      proposer_(std::move(proposer)),
+      pool_(n_threads) {
   budget_.step_tokens = std::min(budget_.step_tokens, model_.options().max_step_tokens);
   budget_.chunk_tokens = std::min(budget_.chunk_tokens, budget_.step_tokens);
   budget_.logit_rows = std::min(budget_.logit_rows, model_.options().max_logit_rows);
   step_.groups.resize(cache_.groups().size());
   stats_.peak_pages.resize(cache_.groups().size(), 0);
+  stats_.n_accepted.resize(static_cast<size_t>(proposer_.n_tokens()), 0);
 }
 
 Engine::~Engine() {
@@ -52,10 +57,8 @@ bool Engine::step() {
   StepPlan plan = admit();
   retire();
   if (plan.empty()) return false;
-  cache_.run_copies();
-  pack(&plan);
   cache_.run_copies();  // pages that must be private before the step writes them
-  auto logits = model_.forward(step_, pool_);
+  const auto logits = compute(&plan);
   if (!logits) {
     end_all(Finish::failed, logits.error());
   } else {
@@ -64,6 +67,14 @@ bool Engine::step() {
   }
   retire();
   return true;
+}
+
+Result<ConstView> Engine::compute(StepPlan* plan) {
+  TRY_STATUS(proposer_.propose(plan, pool_));
+  pack(plan);
+  TRY(const ConstView logits, model_.forward(step_, pool_));
+  proposer_.follow(step_, model_, pool_);
+  return logits;
 }
 
 void Engine::take_inbox() {

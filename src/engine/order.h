@@ -14,6 +14,7 @@ struct Demand {
   int32_t n_pending = 0;     // tokens not yet computed: 1 when decoding, more in prefill
   bool running = false;      // has pages; else it waits
   bool every_logit = false;  // wants logits of every row; else of its last one at most
+  int32_t n_drafts = 0;      // decoding: proposals that might be checked beside the pending token
 };
 
 struct Budget {
@@ -26,7 +27,8 @@ struct Budget {
 
 // Tokens for each demand, in the given order (arrival order, running before waiting). Running
 // requests first, so that a decode never waits for a newcomer's prefill; then waiting ones while
-// there is room. 0: not now.
+// there is room. 0: not now. More than what is pending: that many proposals beside it; they take at
+// most half of a step that others need too.
 std::vector<int32_t> share_step(std::span<const Demand> demands, const Budget& budget);
 
 }  // namespace ashlar

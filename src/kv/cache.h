@@ -36,7 +36,9 @@ namespace ashlar {
 
 struct CacheOptions {
   int32_t slack_tokens = 0;  // crop may take back so many; windows keep as many more
-  int32_t state_slots = 0;   // the most that reserve is asked for
+  // reserve is asked for so many tokens beyond those that the step computes, and may be refused.
+  int32_t lookahead_tokens = 0;
+  int32_t state_slots = 0;  // the most that reserve is asked for
   // A long prompt's state is kept every so many tokens; 0: as often as the state weighs no more
   // than the tokens between.
   int32_t snapshot_interval = 0;

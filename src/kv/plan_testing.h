@@ -58,7 +58,7 @@ struct PublishedMix {
   StepShape shape() const {
     if (specs.size() == 1) return {.step_tokens = 512};
     const int32_t block = specs[1].draft->block_tokens;
-    return {.step_tokens = 512, .slack_tokens = block - 1, .state_slots = block - 1};
+    return {.step_tokens = 512, .slack_tokens = block - 1, .state_slots = block};
   }
 };
 

@@ -147,7 +147,7 @@ bool Cache::has_room(const Tables& tables, int32_t n_tokens, int32_t step_tokens
 
 StepShape Cache::shape(int32_t step_tokens) const {
   return {.step_tokens = step_tokens,
-          .slack_tokens = options_.slack_tokens,
+          .slack_tokens = options_.slack_tokens + options_.lookahead_tokens,
           .state_slots = options_.state_slots};
 }
 

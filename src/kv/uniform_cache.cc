@@ -17,6 +17,7 @@ using Rows = std::map<std::string, CacheGroup>;
 // Each row of uniform_layers() as a group of that one layer.
 Result<Rows> groups_by_name(std::span<const PlannedModel> models) {
   Rows rows;
+  int32_t first = 0;  // of the model's layers
   for (size_t m = 0; m < models.size(); ++m) {
     TRY(const auto groups, cache_groups(*models[m].spec, models[m].format));
     std::map<int32_t, size_t> n_rows;  // of a layer
@@ -24,9 +25,10 @@ Result<Rows> groups_by_name(std::span<const PlannedModel> models) {
       for (const int32_t layer : group.layers) {
         CacheGroup& row = rows[uniform_layer_name(m, layer, n_rows[layer]++)];
         row = group;
-        row.layers = {layer};
+        row.layers = {first + layer};
       }
     }
+    first += static_cast<int32_t>(models[m].spec->layers.size());
   }
   return rows;
 }

@@ -16,9 +16,10 @@
 
 namespace ashlar {
 
-// As many blocks as uniform_layout() counts, each rounded up to whole granules. Errors: those of
-// uniform_groups.h; exhausted when not one token fits; unsupported above 1 TiB, and for groups of
-// layers with rows of different shapes, which only an arena runs.
+// Layers of a second model are numbered after the first's. As many blocks as uniform_layout()
+// counts, each rounded up to whole granules. Errors: those of uniform_groups.h; exhausted when not
+// one token fits; unsupported above 1 TiB, and for groups of layers with rows of different shapes,
+// which only an arena runs.
 Result<CacheLayout> uniform_cache_layout(std::span<const PlannedModel> models,
                                          const UniformPlanOptions& options);
 

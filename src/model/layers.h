@@ -48,12 +48,16 @@ struct StepContext {
   // Turns the heads' dims from `offset` on by their rows' positions.
   void rotate(const View& heads, int32_t rope, int32_t offset = 0) const;
   // What attention over pages of this type is computed in.
-  DType cache_compute(DType stored) const {
-    return fits_bf16(stored) ? compute : DType::f32;
-  }
+  DType cache_compute(DType stored) const { return fits_bf16(stored) ? compute : DType::f32; }
   // y[:, h] = x[:, h] w[h]^T for every head; x [T, H, K], w [H, N, K], y [T, H, N].
   void multiply_heads(ConstView x, const ConstView& w, View y) const;
 };
+
+// Writes K and V of `normed` at the positions of seqs, and nothing else: the first half of the
+// layer below, and all that a draft does with its context.
+void context_layer(const StepContext& step, const AttentionSpec& spec,
+                   const AttentionWeights& weights, const LayerCache& cache,
+                   std::span<const AttnSeq> seqs);
 
 // output += o_proj(attention(normed)); the plan is the step's for this layer's group and heads.
 void attention_layer(const StepContext& step, const AttentionSpec& spec,

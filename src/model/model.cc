@@ -9,7 +9,9 @@ Result<Model> Model::create(ModelSpec spec, LoadedWeights weights, const Ops& op
                             const ModelOptions& options, std::vector<LayerCache> layer_caches) {
   CHECK(layer_caches.size() == spec.layers.size(), "{} caches for {} layers", layer_caches.size(),
         spec.layers.size());
-  TRY(Scratch scratch, Scratch::create(spec, options.max_step_tokens, options.max_logit_rows));
+  const auto n_taps = static_cast<int64_t>(options.taps.size());
+  TRY(Scratch scratch,
+      Scratch::create(spec, options.max_step_tokens, options.max_logit_rows, n_taps));
   Model model(std::move(spec), std::move(weights), ops, options, std::move(layer_caches),
               std::move(scratch));
   TRY_STATUS(model.absorb_latents());
@@ -64,7 +66,8 @@ std::optional<Model::PlanKey> Model::plan_key(const LayerSpec& layer, int32_t gr
                                     .kv_heads = a->kv_heads,
                                     .k_dim = a->k_dim,
                                     .v_dim = a->v_dim,
-                                    .window = a->window}};
+                                    .window = a->window,
+                                    .causal = a->causal}};
   }
   if (const auto* l = std::get_if<LatentSpec>(&layer.mixer)) {
     return PlanKey{group,
@@ -83,6 +86,12 @@ Status Model::absorb_latents() {
   return {};
 }
 
+void Model::borrow_ends(const Model& target) {
+  const WeightTree<Matrix>& from = target.weights_.views;
+  weights_.views.embedding = from.embedding;
+  weights_.views.head = target.spec_.tied_head ? from.embedding : from.head;
+}
+
 void Model::list_states(const Step& step) {
   state_seqs_.resize(step.groups.size());
   for (const LayerCache& cache : layer_caches_) {
@@ -90,9 +99,11 @@ void Model::list_states(const Step& step) {
     auto& seqs = state_seqs_[static_cast<size_t>(cache.group)];
     seqs.clear();
     for (const AttnSeq& seq : step.groups[static_cast<size_t>(cache.group)]) {
+      const size_t i = seqs.size();
       seqs.push_back({.q_begin = seq.q_begin,
                       .q_len = seq.q_len,
                       .position = seq.kv_len - seq.q_len,
+                      .n_slots = step.state_slots.empty() ? 0 : step.state_slots[i],
                       .pages = seq.pages});
     }
   }
@@ -120,22 +131,15 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
         options_.max_step_tokens);
   CHECK(static_cast<int32_t>(step.logit_rows.size()) <= options_.max_logit_rows);
   TRY_STATUS(plan(step, pool.size()));
-  const StepContext context{.spec = spec_,
-                            .ops = ops_,
-                            .pool = pool,
-                            .scratch = scratch_,
-                            .compute = options_.compute,
-                            .n_tokens = n};
+  const StepContext context = context_of(n, pool);
   const WeightTree<Matrix>& weights = weights_.views;
   embed({.ids = step.tokens,
          .table = weights.embedding,
          .multiplier = embedding_scale(),
          .y = scratch_.hidden(n)},
         pool);
-  for (size_t r = 0; r < spec_.ropes.size(); ++r) {
-    rope_table(step.positions, spec_.ropes[r].inv_freq, spec_.ropes[r].amplitude,
-               scratch_.cos_sin(r, n));
-  }
+  if (weights.mask_embedding) embed_masks(step);
+  turn(step);
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     const LayerTree<Matrix>& layer = weights.layers[i];
     context.begin_branch(layer.mixer_norm);
@@ -144,9 +148,65 @@ Result<ConstView> Model::forward(const Step& step, Pool& pool) {
     context.begin_branch(layer.mlp_norm);
     feed_forward(context, i);
     context.end_branch(layer.mlp_post_norm);
+    keep_taps(n, static_cast<int32_t>(i));
   }
   count_writes(n);
   return output(context, step);
+}
+
+StepContext Model::context_of(int64_t n_tokens, Pool& pool) const {
+  return {.spec = spec_,
+          .ops = ops_,
+          .pool = pool,
+          .scratch = scratch_,
+          .compute = options_.compute,
+          .n_tokens = n_tokens};
+}
+
+// The tables of this step's positions.
+void Model::turn(const Step& step) {
+  for (size_t r = 0; r < spec_.ropes.size(); ++r) {
+    rope_table(step.positions, spec_.ropes[r].inv_freq, spec_.ropes[r].amplitude,
+               scratch_.cos_sin(r, step.n_tokens()));
+  }
+}
+
+// A draft's own embedding of the mask token, for which the target's has no use.
+void Model::embed_masks(const Step& step) {
+  const View hidden = scratch_.hidden(step.n_tokens());
+  for (int64_t i = 0; i < step.n_tokens(); ++i) {
+    if (step.tokens[static_cast<size_t>(i)] != spec_.draft->mask_token) continue;
+    std::memcpy(hidden.row<float>(i), floats(weights_.views.mask_embedding),
+                static_cast<size_t>(spec_.hidden) * sizeof(float));
+  }
+}
+
+// The residual stream behind `layer`, where somebody asked for it.
+void Model::keep_taps(int64_t n, int32_t layer) {
+  for (size_t tap = 0; tap < options_.taps.size(); ++tap) {
+    if (options_.taps[tap] != layer) continue;
+    const View to = scratch_.taps(n);
+    const View hidden = scratch_.hidden(n);
+    for (int64_t i = 0; i < n; ++i) {
+      std::memcpy(to.row<float>(i) + static_cast<int64_t>(tap) * spec_.hidden, hidden.row<float>(i),
+                  static_cast<size_t>(spec_.hidden) * sizeof(float));
+    }
+  }
+}
+
+void Model::write_context(const Step& step, const View& taps, Pool& pool) {
+  const int64_t n = step.n_tokens();
+  CHECK(spec_.draft && n <= options_.max_step_tokens, "context of {} tokens", n);
+  const StepContext context = context_of(n, pool);
+  const WeightTree<Matrix>& weights = weights_.views;
+  turn(step);
+  context.multiply(taps, weights.fc, {}, scratch_.hidden(n));
+  context.normalize(scratch_.hidden(n), weights.hidden_norm, scratch_.normed(n));
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const LayerCache& cache = layer_caches_[i];
+    context_layer(context, attention_of(spec_.layers[i]), weights.layers[i].attention, cache,
+                  step.groups[static_cast<size_t>(cache.group)]);
+  }
 }
 
 // output += mixer(normed)

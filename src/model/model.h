@@ -23,7 +23,8 @@ struct ModelOptions {
   DType compute = DType::bf16;    // bf16, or f32: every product in float
   int32_t max_step_tokens = 512;  // T of the largest step
   int32_t max_logit_rows = 128;   // rows of one step that may want logits
-  int64_t count_tokens = 0;  // what is written to the cache is looked at until so many have run
+  int64_t count_tokens = 0;   // what is written to the cache is looked at until so many have run
+  std::vector<int32_t> taps;  // layers behind which a draft wants the residual stream
 };
 
 class Model {
@@ -51,6 +52,16 @@ class Model {
   // within the vocabulary. exhausted when the step's workspace is refused; nothing has been written
   // then.
   Result<ConstView> forward(const Step& step, Pool& pool);
+  // What the last forward's `n_tokens` rows were behind the layers of options().taps, side by side:
+  // [n_tokens, taps * H] f32, valid until the next forward.
+  View taps(int64_t n_tokens) const { return scratch_.taps(n_tokens); }
+
+  // Of a draft: writes K and V of its target's rows, given the target's taps of them, at the rows'
+  // positions. `step` is the target's, with the pages of this model's groups in it.
+  // context = hidden_norm(fc(taps)), the same for every layer (DFlash, 2026).
+  void write_context(const Step& step, const View& taps, Pool& pool);
+  // Of a draft, which has neither: embedding and head of `target`, which must outlive it.
+  void borrow_ends(const Model& target);
 
  private:
   // A plan serves all layers of a group that have the same number of query heads.
@@ -67,6 +78,10 @@ class Model {
   void count_writes(int64_t n_tokens);
   void list_states(const Step& step);
   Status plan(const Step& step, int n_threads);
+  StepContext context_of(int64_t n_tokens, Pool& pool) const;
+  void turn(const Step& step);
+  void embed_masks(const Step& step);
+  void keep_taps(int64_t n, int32_t layer);
   void mix(const StepContext& context, size_t layer);
   void feed_forward(const StepContext& context, size_t layer);
   float embedding_scale() const;

@@ -59,6 +59,8 @@ Widths widest(const ModelSpec& model, int64_t max_tokens) {
       w.mlp = std::max<int64_t>(w.mlp, std::get<DenseMlp>(layer.mlp).intermediate);
     }
   }
+  if (model.draft)
+    deepest = std::max(deepest, static_cast<int64_t>(model.draft->taps.size()) * model.hidden);
   deepest = std::max({deepest, w.attended, w.mlp, w.v});
   w.workspace_bytes = std::max(w.workspace_bytes, gemm_workspace_bytes(max_tokens, deepest));
   return w;
@@ -66,8 +68,8 @@ Widths widest(const ModelSpec& model, int64_t max_tokens) {
 
 }  // namespace
 
-Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens,
-                                int64_t max_logit_rows) {
+Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens, int64_t max_logit_rows,
+                                int64_t n_taps) {
   const Widths w = widest(model, max_tokens);
   Scratch scratch;
   struct Part {
@@ -87,6 +89,7 @@ Result<Scratch> Scratch::create(const ModelSpec& model, int64_t max_tokens,
                              {&scratch.attended_, {max_tokens, w.attended}},
                              {&scratch.gate_, {max_tokens, w.mlp}},
                              {&scratch.up_, {max_tokens, w.mlp}},
+                             {&scratch.taps_, {max_tokens, n_taps * model.hidden}},
                              {&scratch.ids_, {max_tokens, w.top_k}, DType::i32},
                              {&scratch.weights_, {max_tokens, w.top_k}}};
   for (size_t r = 0; r < model.ropes.size(); ++r) {

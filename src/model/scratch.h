@@ -14,7 +14,8 @@ namespace ashlar {
 
 class Scratch {
  public:
-  static Result<Scratch> create(const ModelSpec& model, int64_t max_tokens, int64_t max_logit_rows);
+  static Result<Scratch> create(const ModelSpec& model, int64_t max_tokens, int64_t max_logit_rows,
+                                int64_t n_taps = 0);
 
   // Views of the first `n` rows.
   View hidden(int64_t n) const { return hidden_.rows(0, n); }      // [n, H] the residual stream
@@ -34,8 +35,9 @@ class Scratch {
   // then.
   View absorbed(int64_t n, int64_t width) const { return dense(gate_, n, width); }
   View latents(int64_t n, int64_t width) const { return dense(up_, n, width); }
-  View expert_ids(int64_t n, int64_t top_k) const;      // [n, top_k] i32
-  View expert_weights(int64_t n, int64_t top_k) const;  // [n, top_k] f32
+  View taps(int64_t n) const { return taps_.rows(0, n); }  // [n, n_taps * H]
+  View expert_ids(int64_t n, int64_t top_k) const;         // [n, top_k] i32
+  View expert_weights(int64_t n, int64_t top_k) const;     // [n, top_k] f32
   View cos_sin(size_t rope, int64_t n) const { return cos_sin_[rope].rows(0, n); }  // [n, 2R]
 
   // For the ops' own scratch; at least as large as any op of this model asks for.
@@ -48,8 +50,8 @@ class Scratch {
 
   Buffer memory_;
   Buffer workspace_;
-  View hidden_, normed_, branch_, gathered_, logits_, q_, k_, v_, attended_, gate_, up_, ids_,
-      weights_;
+  View hidden_, normed_, branch_, gathered_, logits_, q_, k_, v_, attended_, gate_, up_, taps_,
+      ids_, weights_;
   std::vector<View> cos_sin_;
 };
 

@@ -16,11 +16,14 @@ struct Step {
   std::vector<int32_t> positions;  // [T]
   // Per cache group, the step's sequences in row order: same rows, that group's pages.
   std::vector<std::vector<AttnSeq>> groups;
+  // Per sequence: 0, or at least its rows; then the states after each row are kept (StateSeq).
+  // Empty: 0 for all.
+  std::vector<int32_t> state_slots;
   std::vector<int32_t> logit_rows;  // rows of [0, T) whose logits are wanted, ascending
 
   int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
   void clear() {
-    tokens.clear(), positions.clear(), logit_rows.clear();
+    tokens.clear(), positions.clear(), state_slots.clear(), logit_rows.clear();
     for (auto& group : groups) group.clear();
   }
 };

@@ -195,6 +195,19 @@ Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const Cache
   return std::move(grouping.groups);
 }
 
+Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const ModelSpec& draft,
+                                             const CacheFormat& format) {
+  TRY(std::vector<CacheGroup> groups, cache_groups(model, format));
+  CacheFormat plain = format;
+  plain.packed_latent = false;
+  TRY(const std::vector<CacheGroup> more, cache_groups(draft, plain));
+  for (const CacheGroup& group : more) {
+    groups.push_back(group);
+    for (int32_t& layer : groups.back().layers) layer += static_cast<int32_t>(model.layers.size());
+  }
+  return groups;
+}
+
 std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens) {
   auto groups = cache_groups(model, CacheFormat{.dtype = dtype, .page_tokens = page_tokens});
   CHECK(groups.has_value());

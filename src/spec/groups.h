@@ -74,6 +74,11 @@ struct CacheFormat {
 // without latents and for latents of another 8-bit format than e4m3 with one scale.
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format);
 
+// Those of a target and of the draft that runs beside it: groups of their own, whose layers are
+// numbered after the target's.
+Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const ModelSpec& draft,
+                                             const CacheFormat& format);
+
 // The same of one rank, where nothing can fail.
 std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens);
 

@@ -43,6 +43,7 @@ struct AttentionSpec {
   bool o_bias = false;
   bool fused_qkv = false;    // the checkpoint stores the three projections as one matrix
   bool output_gate = false;  // the output is multiplied by the sigmoid of a second query projection
+  bool causal = true;        // false: the rows of one step see each other, later ones too
   int32_t rope = 0;          // index into ModelSpec::ropes; kNoRope: positions do not enter
 };
 

@@ -66,4 +66,8 @@ Result<ModelSpec> read_model_spec(const Json& config);
 // mixers, ropes and common sizes are filled; MLPs are not.
 Result<ModelSpec> read_cache_spec(const Json& config);
 
+// A draft for `target`, whose vocabulary it has. invalid when the config is no draft's or does not
+// fit: hidden size, vocabulary, taps, mask token or block, each with both numbers.
+Result<ModelSpec> read_draft_spec(const Json& config, const ModelSpec& target);
+
 }  // namespace ashlar

@@ -285,9 +285,25 @@ LayerTree<WeightRow> layer_rows(const ModelSpec& model, const LayerSpec& spec,
   return rows;
 }
 
+// A draft has no embedding and no head, and its names begin where others' stand below "model.".
+WeightTree<WeightRow> draft_rows(const ModelSpec& model) {
+  const auto n_taps = static_cast<int64_t>(model.draft->taps.size());
+  WeightTree<WeightRow> rows;
+  rows.norm = norm(model, "norm.weight", model.hidden);
+  rows.fc = matrix("fc.weight", model.hidden, n_taps * model.hidden);
+  rows.hidden_norm = norm(model, "hidden_norm.weight", model.hidden);
+  rows.mask_embedding = vector("mask_embedding", model.hidden, 0);
+  rows.mask_embedding.optional = true;
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    rows.layers.push_back(layer_rows(model, model.layers[i], fmt::format("layers.{}.", i)));
+  }
+  return rows;
+}
+
 }  // namespace
 
 WeightTree<WeightRow> weight_rows(const ModelSpec& model) {
+  if (model.draft) return draft_rows(model);
   WeightTree<WeightRow> rows;
   rows.embedding = matrix("model.embed_tokens.weight", model.vocab, model.hidden);
   rows.embedding.form = WeightForm::table;

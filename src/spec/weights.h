@@ -52,6 +52,7 @@ struct WeightRow {
   std::vector<WeightSource> sources;  // spellings; the first one present is taken
   Shape shape;
   WeightForm form = WeightForm::matrix;
+  bool optional = false;    // may be missing from the checkpoint; its view is null then
   float add = 0.0f;         // to every element of a vector at load: norms stored as weight - 1
   float dummy_mean = 0.0f;  // --load-format dummy: normal(mean, spread), `add` included
   float dummy_spread = 0.0f;
@@ -153,14 +154,17 @@ struct LayerTree {
 
 template <class T>
 struct WeightTree {
-  T embedding;  // [V, H]
+  T embedding;  // [V, H]; absent in a draft, as the head: it uses its target's
   T norm;       // [H]
   T head;       // [V, H]; absent when tied
+  // Of a draft: what its target's taps pass, and what stands for the mask token's embedding.
+  T fc, hidden_norm;  // [H, taps * H], [H]
+  T mask_embedding;   // [H]
   std::vector<LayerTree<T>> layers;
 
   template <class Tree>
   static auto fields(Tree& t) {
-    return std::array{&t.embedding, &t.norm, &t.head};
+    return std::array{&t.embedding, &t.norm, &t.head, &t.fc, &t.hidden_norm, &t.mask_embedding};
   }
 };
 

@@ -88,7 +88,7 @@ Result<LoadedWeights> dummy_weights(const WeightTree<WeightRow>& rows, DType dty
   Result<uint64_t> total = uint64_t{0};
   LoadedWeights loaded;
   zip_weights(rows, &loaded.views, [&](const WeightRow& row, Matrix&) {
-    if (row.sources.empty() || !total) return;
+    if (row.sources.empty() || row.optional || !total) return;
     total = add_row(*total, row, type_of(row));
   });
   TRY(const uint64_t bytes, std::move(total));
@@ -98,7 +98,7 @@ Result<LoadedWeights> dummy_weights(const WeightTree<WeightRow>& rows, DType dty
   std::vector<Piece> pieces;
   int64_t offset = 0;
   zip_weights(rows, &loaded.views, [&](const WeightRow& row, Matrix& view) {
-    if (row.sources.empty()) return;
+    if (row.sources.empty() || row.optional) return;
     std::byte* data = loaded.converted.data() + offset;
     view = ConstView(data, type_of(row), row.shape);
     offset += round_up(view.bytes(), int64_t{kAlignment});

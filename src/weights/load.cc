@@ -106,6 +106,7 @@ class Matching {
         return place_codes(row, as_stored, *tensor, view);
       return place(row, as_stored, *tensor, view);
     }
+    if (row.optional) return;
     std::string names = row.sources[0].tensor;
     for (size_t i = 1; i < row.sources.size(); ++i) names += " or " + row.sources[i].tensor;
     differences_.missing.push_back(std::move(names));

@@ -69,6 +69,31 @@ std::string error_of(const Folder& folder, const ModelSpec& model,
   return loaded ? "" : loaded.error().text;
 }
 
+// A draft's own embedding of the mask token may be there or not; all else must be.
+TEST(Load, ADraftMayBringItsMaskEmbedding) {
+  const auto json = parse_json(R"({"model_type": "qwen3", "vocab_size": 11, "hidden_size": 8,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+    "intermediate_size": 10, "block_size": 4,
+    "dflash_config": {"mask_token_id": 10, "target_layer_ids": [0, 1]}})",
+                               "config.json");
+  const auto model = read_cache_spec(*json);
+  ASSERT_TRUE(model) << model.error().text;
+  TensorMap tensors = tensors_of(weight_rows(*model), false, "BF16");
+  EXPECT_EQ(tensors.at("fc.weight").dims, (std::vector<int64_t>{8, 16}));
+  EXPECT_FALSE(tensors.contains("model.embed_tokens.weight"));
+  const Folder folder;
+  for (const bool own : {true, false}) {
+    folder.write("model.safetensors", file_of(tensors));
+    const auto loaded = load(folder, *model);
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ(static_cast<bool>(loaded->views.mask_embedding), own);
+    tensors.erase("mask_embedding");
+  }
+  tensors.erase("fc.weight");
+  folder.write("model.safetensors", file_of(tensors));
+  EXPECT_TRUE(mentions(error_of(folder, *model), "1 missing: fc.weight"));
+}
+
 TEST(Load, EveryTypeAndSpellingGivesTheSameWeights) {
   for (const ModelSpec& model :
        {dense_spec(), dense_spec(true), routed_spec(), interleaved_spec()}) {
