@@ -315,7 +315,7 @@ TEST(Plan, FlagsAreHonouredOrRefused) {
       {"plan --cases x.jsonl", "add --layout uniform"},
       {"plan /nowhere/config.json", "/nowhere/config.json"},
       {"score " + kConfigs + "deepseek-v3-r1.json --input x --load-format dummy", "x"},
-      {"bench model " + kConfigs + "deepseek-v3-r1.json --load-format dummy",
+      {"bench model " + kConfigs + "deepseek-v3.2.json --load-format dummy",
        "can be planned, not run yet; architectures that run are llama"},
   };
   for (const auto& [arguments, expected] : kRefused) {

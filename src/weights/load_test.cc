@@ -179,7 +179,10 @@ TEST(Load, RunsAreGatheredAndNormsCompleted) {
     EXPECT_EQ(values_of(rows, *loaded),
               (std::vector<std::vector<float>>{{0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17},
                                                {1.5f, 0.75f},
-                                               {6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23}}));
+                                               {6, 7, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23},
+                                               {},
+                                               {},
+                                               {}}));
   }
 }
 
