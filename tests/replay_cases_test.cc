@@ -22,9 +22,10 @@ TEST(ReplayCases, FindAtLeastWhatWasRecorded) {
   for (const ReplayTotals& family : report->families()) {
     EXPECT_EQ(family.invalid, 0) << family.family;
     EXPECT_EQ(family.refused, 0) << family.family;
-    // Two families lose a few lookups to the order of eviction: a window in the middle of a text
-    // goes before any older page that is expected to be read again.
-    const std::map<std::string, int64_t> known = {{"full_swa", 28}, {"swa_full", 1}};
+    // One family loses a few lookups to the order of eviction: a window in the middle of a text
+    // that is not known to branch there goes before any older page that is expected to be read
+    // again.
+    const std::map<std::string, int64_t> known = {{"full_swa", 16}};
     const auto lost = known.find(family.family);
     EXPECT_GE(family.hit + (lost == known.end() ? 0 : lost->second), family.reference)
         << family.family;
