@@ -13,16 +13,16 @@ namespace ashlar {
 namespace {
 
 constexpr const char* kZoo[] = {"zoo/mimo-tiny", "zoo/deepseek-tiny", "zoo/qwen-tiny"};
-constexpr int32_t kGenerated = 6;
+constexpr int32_t kGenerated = 4;
 
-// Prompts of 1 to 121 tokens.
+// Prompts of 1 to 91 tokens, ids that every model here has.
 std::vector<Request> requests() {
-  std::vector<Request> list(5);
+  std::vector<Request> list(4);
   uint64_t state = 7;
   for (size_t i = 0; i < list.size(); ++i) {
     for (size_t t = 0; t < 1 + 30 * i; ++t) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      list[i].tokens.push_back(static_cast<int32_t>((state >> 33) % 1200));
+      list[i].tokens.push_back(static_cast<int32_t>((state >> 33) % 60));
     }
     list[i].max_tokens = kGenerated;
     list[i].want_last_logits = true;
@@ -34,7 +34,9 @@ std::vector<Request> requests() {
 std::vector<Outcome> outcomes(const ModelFlags& flags) {
   Session session = open_checkpoint(flags);
   session.engine->poison_freed_pages(true);
-  return run_all(*session.engine, requests());
+  std::vector<Outcome> all = run_all(*session.engine, requests());
+  for (const Outcome& outcome : all) EXPECT_EQ(outcome.error, "");
+  return all;
 }
 
 std::vector<Outcome> outcomes_alone(const ModelFlags& flags) {
@@ -66,7 +68,6 @@ TEST(Fp8Cache, OneIsManyAndChunkedIsWhole) {
     SCOPED_TRACE(testing::Message() << kept.model << " " << kept.dtype);
     ModelFlags flags{.model = kept.model, .kv_cache_dtype = kept.dtype};
     const std::vector<Outcome> alone = outcomes_alone(flags);
-    for (const Outcome& outcome : alone) EXPECT_EQ(outcome.error, "");
     EXPECT_TRUE(same(outcomes(flags), alone));
     flags.max_step_tokens = 7;
     flags.block_size = 4;
@@ -108,10 +109,21 @@ int right_answers(const char* model, const char* dtype, size_t n) {
     const Json& answer = *json.find("answer");
     answers.push_back(answer.is_string() ? answer.as_string() : answer.dump());
   }
-  const std::vector<Outcome> outcomes = run_all(*session.engine, std::move(requests));
+  Queue<Event> events;
+  for (size_t i = 0; i < n; ++i) {
+    requests[i].id = RequestId{i};
+    requests[i].sink = &events;
+    session.engine->submit(std::move(requests[i]));
+  }
+  while (session.engine->step()) {
+  }
+  std::vector<std::vector<int32_t>> replies(n);
+  for (const Event& event : events.take_all()) {
+    if (event.token) replies[static_cast<size_t>(event.id)].push_back(*event.token);
+  }
   int n_right = 0;
-  for (size_t i = 0; i < outcomes.size(); ++i) {
-    n_right += final_answer(*session.tokenizer->decode(outcomes[i].tokens, true)) == answers[i];
+  for (size_t i = 0; i < n; ++i) {
+    n_right += final_answer(*session.tokenizer->decode(replies[i], true)) == answers[i];
   }
   return n_right;
 }
