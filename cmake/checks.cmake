@@ -17,6 +17,7 @@ foreach(header ${headers})
   target_sources(check_headers PRIVATE ${alone})
 endforeach()
 target_include_directories(check_headers PRIVATE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(check_headers PRIVATE ASHLAR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 target_link_libraries(check_headers PRIVATE fmt::fmt GTest::gtest CLI11::CLI11 PkgConfig::HWY)
 
 add_test(NAME gate.check COMMAND ${CMAKE_SOURCE_DIR}/tools/check)
