@@ -289,11 +289,30 @@ TEST(Fp8Cache, AnUnscaledCacheIsJudgedOnce) {
   const auto unscaled = told({.model = kZoo[0], .kv_cache_dtype = "fp8", .max_step_tokens = 64});
   const auto token_scaled = told({.model = kZoo[0], .kv_cache_dtype = "fp8_per_token_head"});
   const auto wide = told({.model = kZoo[0]});
+  const auto drafted =
+      told({.model = kZoo[2],
+            .kv_cache_dtype = "fp8",
+            .speculative_config =
+                fmt::format(R"({{"method": "dflash", "model": "{}", "num_speculative_tokens": 3}})",
+                            source_path("zoo/qwen-tiny-dflash"))});
   set_log_sink({});
   ASSERT_EQ(unscaled.size(), 1u);
   EXPECT_NE(unscaled[0].find("% of the first"), std::string::npos) << unscaled[0];
   EXPECT_NE(unscaled[0].find("window"), std::string::npos) << unscaled[0];
   EXPECT_TRUE(token_scaled.empty() && wide.empty());
+  // The model's layers that attend, and its draft's.
+  ASSERT_EQ(drafted.size(), 1u);
+  double clipped = 100;
+  float k[2] = {}, v[2] = {};
+  ASSERT_EQ(std::sscanf(drafted[0].c_str(),
+                        "the float8_e4m3 (up to 448) cache has no scales: %lf %% of the first %*d "
+                        "tokens' values were clipped; largest K and V: full %f and %f, full %f and "
+                        "%f;",
+                        &clipped, &k[0], &v[0], &k[1], &v[1]),
+            5)
+      << drafted[0];
+  EXPECT_LT(clipped, 1);
+  for (const float largest : {k[0], v[0], k[1], v[1]}) EXPECT_GT(largest, 0.01f) << drafted[0];
 }
 
 }  // namespace

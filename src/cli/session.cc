@@ -148,7 +148,8 @@ Result<Proposer> open_proposer(const ModelFlags& flags, Speculation speculation,
   const ModelOptions options{
       .compute = types.compute,
       .max_step_tokens = std::max(flags.max_step_tokens, spec.draft->block_tokens),
-      .max_logit_rows = std::max(128, proposals.n_tokens)};
+      .max_logit_rows = std::max(128, proposals.n_tokens),
+      .count_tokens = target.options().count_tokens};
   std::vector<LayerCache> caches = layer_caches(cache, spec, target.spec().layers.size());
   TRY(Model draft,
       Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));

@@ -10,13 +10,17 @@ namespace ashlar {
 void Engine::tell_cache_range() {
   if (range_told_ || model_.counted_tokens() == 0) return;
   range_told_ = true;
-  const std::span<const WriteStats> stats = model_.write_stats();
+  // Layers of a draft are numbered after the model's.
+  std::vector<WriteStats> stats(model_.write_stats().begin(), model_.write_stats().end());
+  if (const Model* draft = proposer_.draft())
+    stats.insert(stats.end(), draft->write_stats().begin(), draft->write_stats().end());
   WriteStats all;
   std::string largest, dtype;
   for (const CacheGroup& group : cache_.groups()) {
     if (!group.has_tokens() || !is_f8(group.dtype)) continue;
     WriteStats of_group;
     for (const int32_t layer : group.layers) {
+      CHECK(static_cast<size_t>(layer) < stats.size(), "layer {} was not counted", layer);
       const WriteStats& met = stats[static_cast<size_t>(layer)];
       all.values += met.values;
       all.clipped += met.clipped;
