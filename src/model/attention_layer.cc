@@ -57,7 +57,9 @@ void attention_layer(const StepContext& step, const AttentionSpec& spec,
   if (spec.output_gate) {
     const View gate = scratch.gate(n, attended.dim(1));
     step.multiply(x, weights.gate, {}, gate);
-    sigmoid_mul(gate, attended, attended, step.pool);
+    step.ops.silu_mul(
+        {.gate = gate, .up = attended, .y = attended, .gating = {.kind = GateKind::sigmoid}},
+        step.pool);
   }
   step.multiply(attended, weights.o, weights.o_bias, step.output(), /*accumulate=*/true);
 }
