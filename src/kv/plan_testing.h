@@ -2,36 +2,14 @@
 
 // Published models as a plan sees them: every config under tests/configs, and pairs with drafts.
 
-#include <algorithm>
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "base/file.h"
 #include "kv/plan.h"
 #include "kv/plan_uniform.h"
+#include "spec/testing.h"
 
 namespace ashlar {
-
-inline ModelSpec published(const std::string& name) {
-  const auto text = read_file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
-  CHECK(text.has_value(), "{}", name);
-  const auto json = parse_json(*text, name);
-  CHECK(json.has_value(), "{}", json.error().text);
-  auto model = read_cache_spec(*json);
-  CHECK(model.has_value(), "{}", model.error().text);
-  return *std::move(model);
-}
-
-inline std::vector<std::string> published_names() {
-  std::vector<std::string> names;
-  const std::filesystem::path folder = std::string(ASHLAR_SOURCE_DIR) + "/tests/configs";
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // A target, its draft if any, and their groups.
 struct PublishedMix {
@@ -42,8 +20,8 @@ struct PublishedMix {
   explicit PublishedMix(const std::string& name, const std::string& draft = "",
                         CacheFormat cache = {})
       : format(cache) {
-    specs.push_back(published(name));
-    if (!draft.empty()) specs.push_back(published(draft));
+    specs.push_back(planned(config_file(name)));
+    if (!draft.empty()) specs.push_back(planned(config_file(draft)));
     for (const ModelSpec& spec : specs) {
       auto own = cache_groups(spec, format);
       CHECK(own.has_value(), "{}", own.error().text);

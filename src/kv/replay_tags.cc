@@ -32,6 +32,16 @@ std::byte* token_at(const Cache& cache, size_t group, uint32_t page, int64_t slo
 
 uint64_t state_tag(uint64_t tag, size_t layer) { return tag ^ (layer + 1); }
 
+void write_state(const Cache& cache, const Tables& tables, size_t group, int32_t slot,
+                 uint64_t tag) {
+  const auto n_layers = static_cast<size_t>(cache.groups()[group].n_layers());
+  const std::span<const uint32_t> pages =
+      std::span(tables.pages[group]).subspan(static_cast<size_t>(slot) * n_layers, n_layers);
+  for (size_t layer = 0; layer < n_layers; ++layer) {
+    mark(cache.page(pages[layer]), cache.groups()[group].state_bytes, state_tag(tag, layer));
+  }
+}
+
 std::string check_states(const Cache& cache, const Tables& tables, size_t group, size_t* at,
                          uint64_t tag, int32_t n) {
   const auto n_layers = static_cast<size_t>(cache.groups()[group].n_layers());
@@ -62,13 +72,14 @@ uint64_t next_tag(uint64_t before, int32_t token) {
 }
 
 void write_tags(const Cache& cache, const Tables& tables, std::span<const uint64_t> tags,
-                int32_t begin, int32_t end) {
+                int32_t begin, int32_t end, int32_t n_slots) {
   for (size_t g = 0; g < cache.groups().size(); ++g) {
     const CacheGroup& group = cache.groups()[g];
     if (!group.has_tokens()) {
-      for (size_t layer = 0; layer < static_cast<size_t>(group.n_layers()); ++layer)
-        mark(cache.page(tables.pages[g][layer]), group.state_bytes,
-             state_tag(tags[static_cast<size_t>(end) - 1], layer));
+      if (n_slots == 0) write_state(cache, tables, g, 0, tags[static_cast<size_t>(end) - 1]);
+      for (int32_t slot = 1; slot <= n_slots; ++slot) {
+        write_state(cache, tables, g, slot, tags[static_cast<size_t>(begin + slot) - 1]);
+      }
       continue;
     }
     for (int32_t t = begin; t < end; ++t) {
@@ -78,6 +89,10 @@ void write_tags(const Cache& cache, const Tables& tables, std::span<const uint64
            tags[static_cast<size_t>(t)]);
     }
   }
+}
+
+bool holds_tag(const Cache& cache, size_t group, uint32_t page, int64_t slot, uint64_t tag) {
+  return has_mark(token_at(cache, group, page, slot), cache.groups()[group].token_bytes(), tag);
 }
 
 std::string check_tags(const Cache& cache, const Tables& tables, std::span<const uint64_t> tags,
@@ -97,8 +112,7 @@ std::string check_tags(const Cache& cache, const Tables& tables, std::span<const
       const auto& pages = tables.pages[g];
       if (block >= pages.size() || pages[block] == kNoPage)
         return fmt::format("group {}: token {}, read at {}, has no page", g, t, n);
-      if (!has_mark(token_at(cache, g, pages[block], t % group.page_tokens), group.token_bytes(),
-                    tags[static_cast<size_t>(t)])) {
+      if (!holds_tag(cache, g, pages[block], t % group.page_tokens, tags[static_cast<size_t>(t)])) {
         return fmt::format("group {}: page {} does not hold token {} of this text, read at {}", g,
                            pages[block], t, n);
       }

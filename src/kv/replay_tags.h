@@ -16,10 +16,14 @@ namespace ashlar {
 // The tag of the token after a text with tag `before`.
 uint64_t next_tag(uint64_t before, int32_t token);
 
-// Writes tokens [begin, end), and the state after `end`, into the pages of `tables`, which reserve
-// gave. `tags` are of all its tokens up to `end`. Aborts at a write into a shared page.
+// Writes tokens [begin, end), and the state after `end` or, given slots, that after each token into
+// slots 1 on, into the pages of `tables`, which reserve gave. `tags` are of all its tokens up to
+// `end`. Aborts at a write into a shared page.
 void write_tags(const Cache& cache, const Tables& tables, std::span<const uint64_t> tags,
-                int32_t begin, int32_t end);
+                int32_t begin, int32_t end, int32_t n_slots = 0);
+
+// Whether the token in this slot of a page of `group` is the tag's.
+bool holds_tag(const Cache& cache, size_t group, uint32_t page, int64_t slot, uint64_t tag);
 
 // What the query at position n reads, or copies first: the tokens each kind requires before n, and
 // the state after n, which after a match is still a snapshot's. Empty when all is as `tags` say;

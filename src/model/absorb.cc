@@ -15,10 +15,10 @@ void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
 // Rows [first, first + n) of codes as bf16.
 void decode(const Matrix& w, int64_t first, int64_t n, Bf16* to) {
   for (int64_t r = first; r < first + n; ++r) {
-    const auto* codes = w.row<uint8_t>(r);
+    const auto* codes = w.row<F8E4M3>(r);
     const auto* scales = reinterpret_cast<const float*>(w.scales_of(r));
     for (int64_t k = 0; k < w.dim(1); ++k) {
-      *to++ = to_bf16(from_e4m3(codes[k]) * scales[k / kScaleBlock]);
+      *to++ = to_bf16(to_float(codes[k]) * scales[k / kScaleBlock]);
     }
   }
 }

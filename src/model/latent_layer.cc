@@ -5,19 +5,6 @@
 namespace ashlar {
 namespace {
 
-// Columns [first, first + width) of every row, as n heads.
-View columns(const View& x, int64_t first, int64_t n, int64_t width) {
-  View part(x.data + first * size_of(x.dtype), x.dtype, {x.dim(0), n, width});
-  part.strides[0] = x.stride(0);
-  return part;
-}
-
-View as_rows(const View& heads) {
-  View rows(heads.data, heads.dtype, {heads.dim(0), heads.dim(2)});
-  rows.strides[0] = heads.stride(0);
-  return rows;
-}
-
 // q [T, heads * (nope + rope)], through the queries' own latent if there is one.
 View project_queries(const StepContext& step, const LatentSpec& spec,
                      const LatentWeights& weights) {
@@ -39,7 +26,7 @@ View project_queries(const StepContext& step, const LatentSpec& spec,
 View project_rows(const StepContext& step, const LatentSpec& spec, const LatentWeights& weights) {
   const View rows = step.scratch.k(step.n_tokens, spec.row_dim());
   step.multiply(step.scratch.normed(step.n_tokens), weights.kv_a, {}, rows);
-  const View latents = as_rows(columns(rows, 0, 1, spec.kv_lora));
+  const View latents = rows.columns(0, spec.kv_lora);
   step.normalize(latents, weights.kv_a_norm, spec.norm_eps, latents);
   return rows;
 }
@@ -48,13 +35,10 @@ View project_rows(const StepContext& step, const LatentSpec& spec, const LatentW
 View absorb_queries(const StepContext& step, const LatentSpec& spec, const AbsorbedKv& absorbed,
                     const View& q) {
   const int64_t n = step.n_tokens, head = spec.nope_dim + spec.rope_dim;
-  const View flat = step.scratch.absorbed(n, int64_t{spec.heads} * spec.row_dim());
-  const View heads(flat.data, flat.dtype, {n, spec.heads, spec.row_dim()});
-  View q_nope(q.data, q.dtype, {n, spec.heads, spec.nope_dim});
-  q_nope.strides = {spec.heads * head, head, 1};
-  View q_latent(heads.data, heads.dtype, {n, spec.heads, spec.kv_lora});
-  q_latent.strides = heads.strides;
-  step.multiply_heads(q_nope, absorbed.uk, q_latent);
+  const View heads = step.scratch.absorbed(n, int64_t{spec.heads} * spec.row_dim())
+                         .split(spec.heads, spec.row_dim());
+  step.multiply_heads(q.split(spec.heads, head).columns(0, spec.nope_dim), absorbed.uk,
+                      heads.columns(0, spec.kv_lora));
   step.pool.each(n, [&](int64_t t, int) {
     for (int64_t h = 0; h < spec.heads; ++h) {
       std::memcpy(heads.row<float>(t) + h * spec.row_dim() + spec.kv_lora,
@@ -73,29 +57,27 @@ void latent_layer(const StepContext& step, const LatentSpec& spec, const LatentW
   const View q = project_queries(step, spec, weights);
   const View rows = project_rows(step, spec, weights);
   if (spec.rope != kNoRope) {
-    const View q_heads(q.data, q.dtype, {n, spec.heads, spec.nope_dim + spec.rope_dim});
-    step.rotate(q_heads, spec.rope, spec.nope_dim);
-    step.rotate(columns(rows, 0, 1, spec.row_dim()), spec.rope, spec.kv_lora);
+    step.rotate(q.split(spec.heads, spec.nope_dim + spec.rope_dim), spec.rope, spec.nope_dim);
+    step.rotate(rows.split(1, spec.row_dim()), spec.rope, spec.kv_lora);
   }
-  step.ops.kv_write({.k = View(rows.data, rows.dtype, {n, 1, spec.row_dim()}),
-                     .v = View(rows.data, rows.dtype, {n, 1, 0}),
+  step.ops.kv_write({.k = rows.split(1, spec.row_dim()),
+                     .v = rows.columns(0, 0).split(1, 0),
                      .kv = cache.kv,
                      .seqs = plan.seqs,
                      .stats = cache.writes},
                     step.pool);
-  const View latents = step.scratch.latents(n, int64_t{spec.heads} * spec.kv_lora);
-  const View latent_heads(latents.data, latents.dtype, {n, spec.heads, spec.kv_lora});
+  const View latents =
+      step.scratch.latents(n, int64_t{spec.heads} * spec.kv_lora).split(spec.heads, spec.kv_lora);
   step.ops.latent(plan,
                   {.q = absorb_queries(step, spec, absorbed, q),
-                   .out = latent_heads,
+                   .out = latents,
                    .kv = cache.kv,
                    .scale = spec.scale,
                    .compute = step.cache_compute(cache.kv.dtype),
                    .workspace = step.scratch.workspace()},
                   step.pool);
   const View attended = step.scratch.attended(n, int64_t{spec.heads} * spec.v_dim);
-  step.multiply_heads(latent_heads, absorbed.uv,
-                      View(attended.data, attended.dtype, {n, spec.heads, spec.v_dim}));
+  step.multiply_heads(latents, absorbed.uv, attended.split(spec.heads, spec.v_dim));
   step.multiply(attended, weights.o, {}, step.output(), /*accumulate=*/true);
 }
 

@@ -3,16 +3,6 @@
 #include "model/layers.h"
 
 namespace ashlar {
-namespace {
-
-// Columns [first, first + heads * dim) of every row, as heads.
-View heads_of(const View& rows, int64_t first, int64_t heads, int64_t dim) {
-  View part(rows.data + first * size_of(rows.dtype), rows.dtype, {rows.dim(0), heads, dim});
-  part.strides[0] = rows.stride(0);
-  return part;
-}
-
-}  // namespace
 
 // Gated DeltaNet (Yang, Kautz & Hatamizadeh 2024, figure 1).
 void state_layer(const StepContext& step, const StateSpec& spec, const StateWeights& weights,
@@ -46,10 +36,10 @@ void state_layer(const StepContext& step, const StateSpec& spec, const StateWeig
                         .beta = rate},
                        step.pool);
   const View attended = scratch.attended(n, values);
-  const View out = heads_of(attended, 0, spec.heads, spec.value_dim);
-  step.ops.delta({.q = heads_of(mixed, 0, spec.key_heads, spec.key_dim),
-                  .k = heads_of(mixed, keys, spec.key_heads, spec.key_dim),
-                  .v = heads_of(mixed, 2 * keys, spec.heads, spec.value_dim),
+  const View out = attended.split(spec.heads, spec.value_dim);
+  step.ops.delta({.q = mixed.columns(0, keys).split(spec.key_heads, spec.key_dim),
+                  .k = mixed.columns(keys, 2 * keys).split(spec.key_heads, spec.key_dim),
+                  .v = mixed.columns(2 * keys, 2 * keys + values).split(spec.heads, spec.value_dim),
                   .g = decay,
                   .beta = rate,
                   .out = out,
@@ -60,7 +50,7 @@ void state_layer(const StepContext& step, const StateSpec& spec, const StateWeig
   const View z = scratch.v(n, values);
   step.multiply(x, weights.z, {}, z);
   step.ops.gated_norm({.x = out,
-                       .gate = heads_of(z, 0, spec.heads, spec.value_dim),
+                       .gate = z.split(spec.heads, spec.value_dim),
                        .weight = floats(weights.norm),
                        .eps = step.spec.norm_eps,
                        .y = out},

@@ -4,35 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <iterator>
 
+#include "spec/testing.h"
 #include "spec/weights.h"
 
 namespace ashlar {
 namespace {
-
-Json config_file(const std::string& name) {
-  std::ifstream file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  auto json = parse_json(text, name);
-  CHECK(json.has_value(), "{}", json.error().text);
-  return *std::move(json);
-}
-
-Json config_text(const char* text) {
-  auto json = parse_json(text, "config.json");
-  CHECK(json.has_value(), "{}", json.error().text);
-  return *std::move(json);
-}
-
-// A copy of `config` with one key set, or removed when `value` is none.
-Json with(Json config, const std::string& key, std::optional<Json> value) {
-  Json::Object& members = config.as_object();
-  std::erase_if(members, [&](const Json::Member& member) { return member.first == key; });
-  if (value) members.emplace_back(key, *std::move(value));
-  return config;
-}
 
 const char* const kMimoHub = R"({"model_type": "mimo_v2_flash", "vocab_size": 320,
   "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 1,
@@ -106,10 +83,6 @@ std::string describe(const ModelSpec& model) {
 std::string error_of(const Json& config) {
   const auto model = read_model_spec(config);
   return model ? "" : model.error().text;
-}
-
-bool mentions(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 TEST(Families, TwoSpellingsAreOneModel) {

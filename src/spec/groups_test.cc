@@ -4,36 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
+
+#include "spec/testing.h"
 
 namespace ashlar {
 namespace {
-
-Json config_file(const std::string& name) {
-  std::ifstream file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  auto json = parse_json(text, name);
-  CHECK(json.has_value(), "{}", json.error().text);
-  return *std::move(json);
-}
-
-ModelSpec spec_of(const Json& config) {
-  auto model = read_cache_spec(config);
-  CHECK(model.has_value(), "{}", model.error().text);
-  return *std::move(model);
-}
-
-std::vector<std::string> published_configs() {
-  std::vector<std::string> names;
-  const std::filesystem::path folder = std::string(ASHLAR_SOURCE_DIR) + "/tests/configs";
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 std::vector<int32_t> integers(const Json& list) {
   std::vector<int32_t> out;
@@ -112,7 +87,7 @@ class PublishedGroups : public testing::TestWithParam<std::string> {};
 
 TEST_P(PublishedGroups, AreThePlannedOnes) {
   const Json config = config_file(GetParam());
-  const ModelSpec model = spec_of(config);
+  const ModelSpec model = planned(config);
   const Json& plan = *config.find("_plan");
   const Json& totals = *plan.find("totals");
   for (const auto& [dtype, key] : {std::pair{DType::bf16, "bf16"}, {DType::f8e4m3, "fp8"}}) {
@@ -147,7 +122,7 @@ TEST_P(PublishedGroups, AreThePlannedOnes) {
 // Every token row in the packed format, where a model has latents; refused by name where not.
 TEST_P(PublishedGroups, PackedLatentRows) {
   const Json config = config_file(GetParam());
-  const auto groups = cache_groups(spec_of(config), CacheFormat{.packed_latent = true});
+  const auto groups = cache_groups(planned(config), CacheFormat{.packed_latent = true});
   bool has_latent = false;
   for (const Json& planned : config.find("_plan")->find("groups")->as_array()) {
     if (planned.find("kind")->as_string() != "mla") continue;
@@ -169,26 +144,25 @@ TEST_P(PublishedGroups, PackedLatentRows) {
 // A model that cannot run says so, with what can; one that can is read alike by both readers.
 TEST_P(PublishedGroups, RunOrSayWhyNot) {
   const Json config = config_file(GetParam());
-  const ModelSpec planned = spec_of(config);
+  const ModelSpec spec = planned(config);
   const auto model = read_model_spec(config);
-  EXPECT_EQ(model.has_value(), planned.plan_only.empty());
+  EXPECT_EQ(model.has_value(), spec.plan_only.empty());
   if (model) return;
   EXPECT_EQ(model.error().code, Code::unsupported);
-  const char* why =
-      planned.draft ? "a draft runs beside its target" : "can be planned, not run yet";
+  const char* why = spec.draft ? "a draft runs beside its target" : "can be planned, not run yet";
   for (const char* part : {why, "architectures that run are llama, "}) {
     EXPECT_NE(model.error().text.find(part), std::string::npos) << model.error().text;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Groups, PublishedGroups, testing::ValuesIn(published_configs()),
+INSTANTIATE_TEST_SUITE_P(Groups, PublishedGroups, testing::ValuesIn(published_names()),
                          [](const auto& test) {
                            std::string id = test.param;
                            for (char& c : id) c = std::isalnum(c) ? c : '_';
                            return id;
                          });
 
-TEST(Groups, AllPublishedConfigsAreHere) { EXPECT_EQ(published_configs().size(), 43u); }
+TEST(Groups, AllPublishedConfigsAreHere) { EXPECT_EQ(published_names().size(), 43u); }
 
 CacheGroup kind_of(const std::vector<CacheGroup>& groups, LayerKind kind) {
   for (const CacheGroup& group : groups) {
@@ -201,7 +175,7 @@ CacheGroup kind_of(const std::vector<CacheGroup>& groups, LayerKind kind) {
 // One rank's share: heads divided, replicated when ranks exceed them, latents whole.
 TEST(Groups, RanksDivideOrReplicate) {
   const auto share = [](const char* file, int32_t ranks, LayerKind kind) {
-    const auto groups = cache_groups(spec_of(config_file(file)), CacheFormat{.ranks = ranks});
+    const auto groups = cache_groups(planned(config_file(file)), CacheFormat{.ranks = ranks});
     CHECK(groups.has_value(), "{}", groups.error().text);
     return kind_of(*groups, kind);
   };
@@ -217,7 +191,7 @@ TEST(Groups, RanksDivideOrReplicate) {
   EXPECT_EQ(share("bamba-9b.json", 4, LayerKind::state).state_bytes,
             3 * (32 * 64 + 2 * 128) * 2 + 32 * 64 * 128 * 4);
 
-  const auto three = cache_groups(spec_of(config_file("qwen3-8b.json")), CacheFormat{.ranks = 3});
+  const auto three = cache_groups(planned(config_file("qwen3-8b.json")), CacheFormat{.ranks = 3});
   ASSERT_FALSE(three);
   EXPECT_NE(three.error().text.find("tensor parallel size 3: layer 0 has 32 heads"),
             std::string::npos)
@@ -225,7 +199,7 @@ TEST(Groups, RanksDivideOrReplicate) {
 }
 
 TEST(Groups, MimoPagesInBytes) {
-  const auto groups = cache_groups(spec_of(config_file("mimo-v2-flash.json")), DType::bf16, 16);
+  const auto groups = cache_groups(planned(config_file("mimo-v2-flash.json")), DType::bf16, 16);
   EXPECT_EQ(groups[0].token_bytes(), 9 * 2560);
   EXPECT_EQ(groups[0].page_bytes(), 368'640);
   EXPECT_EQ(groups[1].token_bytes(), 39 * 5120);

@@ -6,47 +6,16 @@
 
 #include <cmath>
 
-#include "base/file.h"
 #include "spec/families/families.h"
 #include "spec/groups.h"
+#include "spec/testing.h"
 
 namespace ashlar {
 namespace {
 
-Json config_file(const std::string& name) {
-  const auto text = read_file(std::string(ASHLAR_SOURCE_DIR) + "/tests/configs/" + name);
-  CHECK(text.has_value(), "{}", name);
-  auto json = parse_json(*text, name);
-  CHECK(json.has_value(), "{}", json.error().text);
-  return *std::move(json);
-}
-
-Json config_text(const char* text) {
-  auto json = parse_json(text, "config.json");
-  CHECK(json.has_value(), "{}", json.error().text);
-  return *std::move(json);
-}
-
-Json with(Json config, const std::string& key, std::optional<Json> value) {
-  Json::Object& members = config.as_object();
-  std::erase_if(members, [&](const Json::Member& member) { return member.first == key; });
-  if (value) members.emplace_back(key, *std::move(value));
-  return config;
-}
-
-ModelSpec planned(const Json& config) {
-  auto model = read_cache_spec(config);
-  CHECK(model.has_value(), "{}", model.error().text);
-  return *std::move(model);
-}
-
 std::string error_of(const Json& config) {
   const auto model = read_cache_spec(config);
   return model ? "" : model.error().text;
-}
-
-bool mentions(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 // What a cache keeps of a model, as text.

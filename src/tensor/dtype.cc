@@ -5,19 +5,6 @@
 namespace ashlar {
 namespace {
 
-float widen(uint32_t code, const F8Format& format) {
-  const uint32_t sign = (code & 0x80u) << 24;
-  const uint32_t magnitude = code & 0x7Fu;
-  if (magnitude >= format.first_special) {
-    return std::bit_cast<float>(sign | 0x7F800000u | (magnitude << format.shift()));
-  }
-  if (magnitude >> format.mantissa_bits == 0) {  // subnormal or zero
-    const float value = static_cast<float>(magnitude) * format.unit();
-    return sign ? -value : value;
-  }
-  return std::bit_cast<float>(sign | ((magnitude << format.shift()) + format.rebias()));
-}
-
 uint8_t narrow(float value, const F8Format& format) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80u);
@@ -97,8 +84,6 @@ F16 to_f16(float value) {
   return with_sign((rounded - 0x38000000u) >> 13);
 }
 
-float to_float(F8E4M3 value) { return widen(value.bits, F8E4M3::kFormat); }
-float to_float(F8E5M2 value) { return widen(value.bits, F8E5M2::kFormat); }
 F8E4M3 to_f8e4m3(float value) { return {narrow(value, F8E4M3::kFormat)}; }
 F8E5M2 to_f8e5m2(float value) { return {narrow(value, F8E5M2::kFormat)}; }
 

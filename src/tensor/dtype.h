@@ -71,22 +71,7 @@ inline Bf16 to_bf16(float value) {
 float to_float(F16 value);
 F16 to_f16(float value);  // round to nearest even, overflow to infinity
 
-// OCP 8-bit floating point (OFP8) E4M3: sign, 4 bits of exponent (bias 7), 3 of mantissa; no
-// infinity, all ones is NaN.
-constexpr float from_e4m3(uint8_t code) {
-  const int exponent = code >> 3 & 15, mantissa = code & 7;
-  float value = 0;
-  if ((code & 0x7F) == 0x7F) {
-    value = std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = static_cast<float>(mantissa) * 0x1p-9f;
-  } else {
-    value = std::bit_cast<float>(static_cast<uint32_t>((exponent + 120) << 23 | mantissa << 20));
-  }
-  return code & 0x80 ? -value : value;
-}
-
-// An 8-bit float: sign, exponent, mantissa. All conversions derive from these numbers.
+// An OCP 8-bit float (OFP8): sign, exponent, mantissa. All conversions derive from these numbers.
 struct F8Format {
   int mantissa_bits;
   int bias;
@@ -103,8 +88,16 @@ struct F8Format {
   // Adding this to a number below the smallest normal leaves its code in the low bits, rounded to
   // nearest even by the addition.
   constexpr float aligner() const { return unit() * 0x1p23f; }
-  constexpr float largest_value() const {
-    return std::bit_cast<float>((largest << shift()) + rebias());
+  constexpr float largest_value() const { return value(largest); }
+
+  // What a code stands for, exactly.
+  constexpr float value(uint32_t code) const {
+    const uint32_t sign = (code & 0x80u) << 24, magnitude = code & 0x7Fu;
+    const uint32_t moved = magnitude << shift();
+    if (magnitude >= first_special) return std::bit_cast<float>(sign | 0x7F800000u | moved);
+    if (magnitude >> mantissa_bits > 0) return std::bit_cast<float>(sign | (moved + rebias()));
+    const float subnormal = static_cast<float>(magnitude) * unit();
+    return sign != 0 ? -subnormal : subnormal;
   }
 };
 
@@ -128,8 +121,8 @@ constexpr const F8Format& f8_format(DType dtype) {
   return dtype == DType::f8e5m2 ? F8E5M2::kFormat : F8E4M3::kFormat;
 }
 
-float to_float(F8E4M3 value);
-float to_float(F8E5M2 value);
+constexpr float to_float(F8E4M3 value) { return F8E4M3::kFormat.value(value.bits); }
+constexpr float to_float(F8E5M2 value) { return F8E5M2::kFormat.value(value.bits); }
 // Round to nearest even; beyond the largest (448, 57344), infinity included, the largest; a NaN
 // stays NaN.
 F8E4M3 to_f8e4m3(float value);

@@ -90,6 +90,19 @@ struct BasicView {
     part.shape.dims[last] = end - begin;
     return part;
   }
+  // The last dimension, n * width long, as two: [n, width]. REQUIRES rank < kMaxRank.
+  BasicView split(int64_t n, int64_t width) const {
+    const auto last = static_cast<size_t>(shape.rank - 1);
+    DCHECK(shape.rank < kMaxRank && shape.dims[last] == n * width, "{} as {} x {}", shape.text(), n,
+           width);
+    BasicView part = *this;
+    part.shape.rank = shape.rank + 1;
+    part.shape.dims[last] = n;
+    part.shape.dims[last + 1] = width;
+    part.strides[last] = width * strides[last];
+    part.strides[last + 1] = strides[last];
+    return part;
+  }
 };
 
 using View = BasicView<std::byte>;

@@ -135,7 +135,7 @@ struct Stored {
 float expected_at(const Stored& s, int64_t r, int64_t k) {
   const int64_t height = s.dims[s.dims.size() - 2], columns = s.dims.back();
   const ScaleGrid grid{.height = height, .columns = columns};
-  return from_e4m3(static_cast<uint8_t>(s.codes[static_cast<size_t>(r * columns + k)])) *
+  return to_float(F8E4M3{static_cast<uint8_t>(s.codes[static_cast<size_t>(r * columns + k)])}) *
          s.scales[static_cast<size_t>(grid.row(r) * grid.block_columns() + k / kScaleBlock)];
 }
 

@@ -383,7 +383,7 @@ int64_t decode(const Placement& p, int64_t begin, int64_t n, std::byte* target) 
     const int64_t at = p.source->element(begin + i);
     const int64_t row = at / p.grid.columns, column = at % p.grid.columns;
     const int64_t scale = p.grid.row(row) * p.grid.block_columns() + column / kScaleBlock;
-    const float value = from_e4m3(std::to_integer<uint8_t>(p.tensor[at])) *
+    const float value = to_float(F8E4M3{std::to_integer<uint8_t>(p.tensor[at])}) *
                         element(p.scales->data, scale_type, scale);
     const int64_t bad = convert_elements(reinterpret_cast<const std::byte*>(&value), DType::f32,
                                          target + i * size_of(p.view->dtype), p.view->dtype, 1);

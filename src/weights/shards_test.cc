@@ -127,7 +127,7 @@ TEST(Shards, RowsOfChunksAreTheWholeInOrder) {
                 whole.codes[static_cast<size_t>((chunk * Chunked::kHeight + at) * 200 + k)]);
             const float scale =
                 whole.scales[static_cast<size_t>((chunk * 2 + at / 128) * 2 + k / 128)];
-            ASSERT_EQ(value_at(piece, n, k), from_e4m3(code) * scale) << row << " " << k;
+            ASSERT_EQ(value_at(piece, n, k), to_float(F8E4M3{code}) * scale) << row << " " << k;
           }
         }
       }

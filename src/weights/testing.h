@@ -138,7 +138,7 @@ inline float value_at(const Matrix& w, int64_t n, int64_t k) {
   const int64_t r = n % rows;
   if (w.dtype != DType::f8e4m3) return element(chunk.data, w.dtype, r * chunk.stride(0) + k);
   const auto* scales = reinterpret_cast<const float*>(chunk.scales_of(r));
-  return from_e4m3(chunk.row<uint8_t>(r)[k]) * scales[k / kScaleBlock];
+  return to_float(chunk.row<F8E4M3>(r)[k]) * scales[k / kScaleBlock];
 }
 
 inline ModelSpec spec_of(const std::string& config) {

@@ -5,7 +5,7 @@
 namespace ashlar::sim {
 namespace {
 
-// Every width keeps a token's bytes a multiple of 8, where the fake device writes its tag.
+// Every width keeps a token's bytes a multiple of 8 and 16 at least: tags stand at both ends.
 CacheGroup tokens(LayerKind kind, int32_t n_layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
                   int32_t reach = 0) {
   CacheGroup g{

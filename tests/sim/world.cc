@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kv/replay_tags.h"
 
 namespace ashlar::sim {
 namespace {
@@ -162,18 +163,19 @@ bool World::try_reserve(Life* life, int32_t end, int32_t slots) {
 void World::run() {
   cache_.run_copies();
   ++n_steps_;
-  std::vector<DeviceSlice> slices;
+  std::vector<const Life*> step;
   for (const auto& life : lives_) {
     if (life->state != State::reserved) continue;
-    slices.push_back({.tables = &life->tables,
-                      .tags = life->tags,
-                      .begin = life->tables.n_tokens,
-                      .end = life->end,
-                      .slots = life->slots});
+    step.push_back(life.get());
     life->state = State::written;
   }
-  for (const DeviceSlice& slice : slices) check_reads(cache_, slice);
-  for (const DeviceSlice& slice : slices) write(cache_, slice);
+  for (const Life* life : step) {
+    const std::string wrong = check_tags(cache_, life->tables, life->tags, life->tables.n_tokens);
+    CHECK(wrong.empty(), "{}", wrong);
+  }
+  for (const Life* life : step) {
+    write_tags(cache_, life->tables, life->tags, life->tables.n_tokens, life->end, life->slots);
+  }
 }
 
 void World::commit(Life* life, const Op& op) {
@@ -247,9 +249,10 @@ void World::check_cached() const {
         if (page == kNoPage) continue;
         const auto written = written_.find(index.node(id).key);
         CHECK(written != written_.end(), "node {} stands for tokens nobody wrote", id);
-        check_page(cache_, g, page,
-                   std::span(written->second)
-                       .subspan(static_cast<size_t>(at), static_cast<size_t>(group.page_tokens)));
+        for (int32_t slot = 0; slot < group.page_tokens; ++slot) {
+          CHECK(holds_tag(cache_, g, page, slot, written->second[static_cast<size_t>(at + slot)]),
+                "group {}: a cached page {} carries another token at {}", g, page, slot);
+        }
       }
     }
   }

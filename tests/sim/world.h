@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "device.h"
 #include "kv/cache.h"
 #include "mixes.h"
 #include "trace.h"

@@ -34,6 +34,7 @@ HWY_INLINE V Gated(D d, const Gating& gating, V gate, V up) {
     up = hn::Add(hn::IfThenElse(hn::Lt(up, low), low, up), one);
     z = hn::Mul(gate, hn::Set(d, gating.alpha));
   }
+  if constexpr (kKind == GateKind::sigmoid) gate = one;
   return hn::Mul(hn::Div(gate, hn::Add(one, Exp(d, hn::Neg(z)))), up);
 }
 

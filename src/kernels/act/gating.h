@@ -6,13 +6,14 @@
 //   gelu      gate * sigmoid(2 sqrt(2/pi) (gate + 0.044715 gate^3)) * up    (GELU, tanh form)
 //   clamped   g * sigmoid(alpha g) * (u + 1), g = min(gate, limit),
 //             u = clamp(up, -limit, limit)                                  (gpt-oss)
+//   sigmoid   sigmoid(gate) * up: no MLP's middle, but the gate of an attention's output
 // NaN stays NaN in all of them.
 
 #include <cstdint>
 
 namespace ashlar {
 
-enum class GateKind : uint8_t { silu, gelu, clamped };
+enum class GateKind : uint8_t { silu, gelu, clamped, sigmoid };
 
 struct Gating {
   GateKind kind = GateKind::silu;

@@ -39,6 +39,7 @@ auto SpanOf(GateKind kind) {
     case GateKind::silu: return GatedSpan<GateKind::silu>;
     case GateKind::gelu: return GatedSpan<GateKind::gelu>;
     case GateKind::clamped: return GatedSpan<GateKind::clamped>;
+    case GateKind::sigmoid: return GatedSpan<GateKind::sigmoid>;
   }
   return GatedSpan<GateKind::silu>;
 }

@@ -15,6 +15,7 @@ double gated(const Gating& gating, double gate, double up) {
     up += 1;
     z = static_cast<double>(gating.alpha) * gate;
   }
+  if (gating.kind == GateKind::sigmoid) gate = 1;
   return gate / (1.0 + std::exp(-z)) * up;
 }
 

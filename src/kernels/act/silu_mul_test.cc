@@ -8,6 +8,8 @@ namespace ashlar {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr GateKind kKinds[] = {GateKind::silu, GateKind::gelu, GateKind::clamped,
+                               GateKind::sigmoid};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // silu(gate) * 1 of every value, by one instruction set.
@@ -67,7 +69,7 @@ TEST(SiluMul, EveryGatingMatchesItsDefinition) {
       gate.push_back(g), up.push_back(u);
     }
   const auto n = static_cast<int64_t>(gate.size());
-  for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+  for (const GateKind kind : kKinds) {
     const Gating gating = {.kind = kind, .alpha = 1.5f, .limit = 6.0f};
     for (const Isa isa : available_isas()) {
       std::vector<float> y = poisoned(gate.size());
@@ -88,7 +90,7 @@ TEST(SiluMul, EveryGatingMatchesItsDefinition) {
 TEST(SiluMul, NaNGoesThroughEveryGating) {
   Pool pool(1);
   const std::vector<float> gate = {kNan, 1.0f, kNan, 1.0f}, up = {1.0f, kNan, kNan, 1.0f};
-  for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+  for (const GateKind kind : kKinds) {
     for (const Isa isa : available_isas()) {
       std::vector<float> y(4);
       silu_mul_cpu(isa)({.gate = view(gate, {1, 4}),

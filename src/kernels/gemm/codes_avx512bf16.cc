@@ -26,7 +26,7 @@ constexpr Tables make_tables() {
   for (unsigned code = 0; code < 128; ++code) {
     // A NaN's bits are written down: what the compiler makes of one is its own choice.
     const uint32_t bits =
-        code == 127 ? 0x7FC00000u : std::bit_cast<uint32_t>(from_e4m3(static_cast<uint8_t>(code)));
+        code == 127 ? 0x7FC00000u : std::bit_cast<uint32_t>(F8E4M3::kFormat.value(code));
     t.high[code] = static_cast<uint8_t>(bits >> 24);
     t.low[code] = static_cast<uint8_t>(bits >> 16);
   }

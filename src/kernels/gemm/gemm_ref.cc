@@ -14,7 +14,7 @@ auto elements(const Matrix& w) {
 auto e4m3(const Matrix& w) {
   return [&w](int64_t n, int64_t k) {
     const auto* scales = reinterpret_cast<const float*>(w.scales_of(n));
-    return static_cast<double>(from_e4m3(w.row<uint8_t>(n)[k])) * scales[k / kScaleBlock];
+    return static_cast<double>(to_float(w.row<F8E4M3>(n)[k])) * scales[k / kScaleBlock];
   };
 }
 

@@ -11,45 +11,12 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-struct E4m3 {
-  uint8_t bits;
-};
-
-HWY_INLINE float Scalar(E4m3 value) { return e4m3_to_float(value.bits); }
-template <class T>
-HWY_INLINE float Scalar(T value) {
-  return to_float(value);
-}
 
 #if HWY_TARGET == HWY_SCALAR
-constexpr int64_t kLanes = 1;
+// As attention-inl.h has it for vectors.
 template <class T>
-void WidenLanes(const T* from, float* to) {
-  *to = Scalar(*from);
-}
-#else
-constexpr int64_t kLanes = HWY_MAX_BYTES / sizeof(float);
-
-template <class D>
-HWY_INLINE hn::Vec<D> Widen(D d, const E4m3* from) {
-  const hn::Rebind<uint8_t, D> d8;
-  const hn::RebindToUnsigned<D> d32;
-  const auto bits = hn::PromoteTo(d32, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(from)));
-  const auto magnitude = hn::And(bits, hn::Set(d32, 0x7Fu));
-  const auto sign = hn::ShiftLeft<24>(hn::And(bits, hn::Set(d32, 0x80u)));
-  // The multiplication moves the exponent by 120 and makes subnormals normal.
-  const auto moved = hn::Mul(hn::BitCast(d, hn::ShiftLeft<20>(magnitude)), hn::Set(d, 0x1p120f));
-  const auto is_nan = hn::Eq(magnitude, hn::Set(d32, 0x7Fu));
-  const auto value = hn::IfThenElse(is_nan, hn::Set(d32, 0x7FC00000u), hn::BitCast(d32, moved));
-  return hn::BitCast(d, hn::Or(value, sign));
-}
-
-template <class T>
-HWY_INLINE void WidenLanes(const T* from, float* to) {
-  const hn::ScalableTag<float> d;
-  hn::StoreU(Widen(d, from), d, to);
+void WidenRow(const T* from, int64_t n, int64_t padded, float* to) {
+  for (int64_t i = 0; i < padded; ++i) to[i] = i < n ? to_float(from[i]) : 0.0f;
 }
 #endif
 
@@ -58,11 +25,9 @@ HWY_INLINE void WidenLanes(const T* from, float* to) {
 template <class T>
 void LoadLatentRow(const T* HWY_RESTRICT from, int64_t k_dim, int64_t v_dim, float* HWY_RESTRICT k,
                    float* HWY_RESTRICT v) {
+  WidenRow(from, k_dim, padded(k_dim), k);
   int64_t i = 0;
-  for (; i + kLanes <= k_dim; i += kLanes) WidenLanes(from + i, k + i);
-  for (; i < k_dim; ++i) k[i] = Scalar(from[i]);
-  for (; i < padded(k_dim); ++i) k[i] = 0.0f;
-  for (i = 0; i < v_dim; ++i) v[i] = k[i];
+  for (; i < v_dim; ++i) v[i] = k[i];
   for (; i < padded(v_dim); ++i) v[i] = 0.0f;
 }
 
@@ -82,7 +47,7 @@ void LoadLatents(BlockWork& w) {
   if (w.dtype == DType::f32) return LoadLatentRows<float>(w);
   if (w.dtype == DType::bf16) return LoadLatentRows<Bf16>(w);
   if (w.dtype == DType::f16) return LoadLatentRows<F16>(w);
-  LoadLatentRows<E4m3>(w);
+  LoadLatentRows<F8E4M3>(w);
 }
 
 }  // namespace ashlar::HWY_NAMESPACE

@@ -3,14 +3,9 @@
 // What the bodies of latent attention add to those of attention: how a tile of rows comes close,
 // each row once, though it is key and value. Everything else is attention's (attention/tile.h).
 
-#include <cstdint>
-
 #include "kernels/attention/tile.h"
 
 namespace ashlar {
-
-// One e4m3 number (FP8, 4 bits of exponent, bias 7, no infinity), exactly.
-float e4m3_to_float(uint8_t bits);
 
 // Replaces `body`'s load where pages are FP8 and products are bf16: the tile becomes bf16 rows.
 // REQUIRES a body of with_bf16_products().

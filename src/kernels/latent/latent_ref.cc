@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "kernels/latent/latent.h"
-#include "kernels/latent/latent_load.h"
 
 namespace ashlar {
 namespace {
@@ -16,7 +15,7 @@ double element(const std::byte* row, DType dtype, int64_t i) {
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const Bf16*>(row)[i]);
   if (dtype == DType::f16) return to_float(reinterpret_cast<const F16*>(row)[i]);
   CHECK(dtype == DType::f8e4m3, "{} pages", name(dtype));
-  return e4m3_to_float(static_cast<uint8_t>(row[i]));
+  return to_float(reinterpret_cast<const F8E4M3*>(row)[i]);
 }
 
 // One head of the token in row `row` of q, which sees positions [0, end).
@@ -53,14 +52,6 @@ void attend_row(const AttnShape& shape, const LatentParams& p, const AttnSeq& se
 }
 
 }  // namespace
-
-float e4m3_to_float(uint8_t bits) {
-  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
-  float value = exponent > 0 ? std::ldexp(1.0f + static_cast<float>(mantissa) / 8, exponent - 7)
-                             : std::ldexp(static_cast<float>(mantissa), -9);
-  if (exponent == 15 && mantissa == 7) value = std::numeric_limits<float>::quiet_NaN();
-  return bits & 0x80 ? -value : value;
-}
 
 AttnPlan plan_latent(const LatentShape& shape, std::span<const AttnSeq> seqs, int n_threads) {
   CHECK(shape.heads >= 1 && shape.latent >= 1 && shape.rope >= 0, "{} heads, latent {} rope {}",

@@ -30,6 +30,7 @@ auto GatePieceOf(GateKind kind) {
     case GateKind::silu: return GatePiece<GateKind::silu>;
     case GateKind::gelu: return GatePiece<GateKind::gelu>;
     case GateKind::clamped: return GatePiece<GateKind::clamped>;
+    case GateKind::sigmoid: return GatePiece<GateKind::sigmoid>;
   }
   return GatePiece<GateKind::silu>;
 }

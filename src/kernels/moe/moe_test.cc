@@ -269,7 +269,8 @@ TEST(Experts, QuantisedMatricesBiasesAndEveryGating) {
   for (const DType w : {DType::f8e4m3, DType::u8}) {
     for (const Shape& sizes : {Shape{1, 160, 96, 8}, Shape{5, 96, 224, 3}, Shape{40, 64, 160, 4}}) {
       Interleaved experts(sizes, w, random);
-      for (const GateKind kind : {GateKind::silu, GateKind::gelu, GateKind::clamped}) {
+      for (const GateKind kind :
+           {GateKind::silu, GateKind::gelu, GateKind::clamped, GateKind::sigmoid}) {
         experts.layer.gating = {.kind = kind};
         for (const DType compute : {DType::bf16, DType::f32}) {
           const auto expected = experts.layer.run(experts_ref, compute);

@@ -124,6 +124,20 @@ Result<std::vector<std::string>> read_layer_types(
   return types;
 }
 
+Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n,
+                                           std::string_view other, std::string_view interval_key) {
+  std::vector<bool> full(n);
+  if (config.has("layer_types")) {
+    TRY(const std::vector<std::string> types,
+        read_layer_types(config, "layer_types", n, {other, "full_attention"}));
+    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
+    return full;
+  }
+  TRY(const int32_t interval, config.integer(interval_key));
+  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(interval) == 0;
+  return full;
+}
+
 Result<StateSpec> read_head_scan(const ConfigReader& config, const HeadScanKeys& keys) {
   StateSpec state{.recurrence = Recurrence::head_scan};
   TRY(state.heads, config.integer(keys.heads, 1, 65536));

@@ -25,6 +25,8 @@ constexpr const char* kGemma3Defaults = R"({"vocab_size": 262208, "num_attention
 constexpr const char* kLlama4Defaults = R"({"head_dim": 128, "attention_chunk_size": 8192,
   "no_rope_layer_interval": 4})";
 
+constexpr const char* kQwen3NextDefaults = R"({"full_attention_interval": 4})";
+
 constexpr Family kFamilies[] = {
     {"llama", read_llama},
     {"qwen3", read_qwen3},
@@ -36,11 +38,11 @@ constexpr Family kFamilies[] = {
     {"kimi_k2", read_deepseek},
     {"kimi_k25", read_deepseek},
     {"kimi_linear", read_kimi_linear, Runs::no},
-    {"qwen3_next", read_qwen3_next},
-    {"qwen3_5", read_qwen3_next},
-    {"qwen3_5_text", read_qwen3_next},
-    {"qwen3_5_moe", read_qwen3_next},
-    {"qwen3_5_moe_text", read_qwen3_next},
+    {"qwen3_next", read_qwen3_next, Runs::yes, kQwen3NextDefaults},
+    {"qwen3_5", read_qwen3_next, Runs::yes, kQwen3NextDefaults},
+    {"qwen3_5_text", read_qwen3_next, Runs::yes, kQwen3NextDefaults},
+    {"qwen3_5_moe", read_qwen3_next, Runs::yes, kQwen3NextDefaults},
+    {"qwen3_5_moe_text", read_qwen3_next, Runs::yes, kQwen3NextDefaults},
     {"gemma3", read_gemma3, Runs::yes, kGemma3Defaults},
     {"gemma3_text", read_gemma3, Runs::yes, kGemma3Defaults},
     {"gpt_oss", read_gpt_oss},

@@ -56,6 +56,11 @@ Result<std::vector<std::string>> read_layer_types(const ConfigReader& config, st
                                                   size_t n_layers,
                                                   std::initializer_list<std::string_view> accepted);
 
+// Which of n layers are "full_attention" and not `other`: by name in layer_types, or where that is
+// absent every k-th, k under `interval_key`.
+Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n,
+                                           std::string_view other, std::string_view interval_key);
+
 // Latent attention by the keys of its first family. Ropes are the caller's.
 Result<LatentSpec> read_latent(const ConfigReader& config);
 

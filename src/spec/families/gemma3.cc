@@ -9,19 +9,6 @@
 namespace ashlar {
 namespace {
 
-Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n) {
-  std::vector<bool> full(n);
-  if (config.has("layer_types")) {
-    TRY(const std::vector<std::string> types,
-        read_layer_types(config, "layer_types", n, {"sliding_attention", "full_attention"}));
-    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
-    return full;
-  }
-  TRY(const int32_t pattern, config.integer("sliding_window_pattern"));
-  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(pattern) == 0;
-  return full;
-}
-
 // The full layers' rope, then the windowed ones'.
 Status read_ropes(const ConfigReader& config, int32_t head_dim, ModelSpec* model) {
   if (config.has("rope_parameters")) {
@@ -70,7 +57,8 @@ Result<ModelSpec> read_gemma3(const ConfigReader& config) {
   window.rope = 1;
   TRY(window.window, config.integer("sliding_window"));
   TRY_STATUS(read_ropes(config, full.k_dim, &model));
-  TRY(const std::vector<bool> is_full, read_full_layers(config, model.layers.size()));
+  TRY(const std::vector<bool> is_full,
+      read_full_layers(config, model.layers.size(), "sliding_attention", "sliding_window_pattern"));
   for (size_t i = 0; i < model.layers.size(); ++i) {
     model.layers[i] = {.mixer = is_full[i] ? full : window, .mlp = mlp};
   }

@@ -6,23 +6,16 @@
 namespace ashlar {
 namespace {
 
-// `layer_types` where given; else 1 per rotated layer; else every n-th layer is full.
-Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n) {
-  std::vector<bool> full(n);
-  if (config.has("layer_types")) {
-    TRY(const std::vector<std::string> types,
-        read_layer_types(config, "layer_types", n, {"chunked_attention", "full_attention"}));
-    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
-    return full;
-  }
+// Without `layer_types`, a list may have 1 per rotated layer; full layers are not rotated.
+Result<std::vector<bool>> read_unrotated(const ConfigReader& config, size_t n) {
   const Json* rotated = config.find("no_rope_layers");
-  if (rotated != nullptr && !(rotated->is_array() && rotated->as_array().empty())) {
-    TRY(const std::vector<int32_t> bits, config.integers("no_rope_layers", n));
-    for (size_t i = 0; i < n; ++i) full[i] = bits[i] == 0;
-    return full;
+  const bool listed = rotated != nullptr && !(rotated->is_array() && rotated->as_array().empty());
+  if (config.has("layer_types") || !listed) {
+    return read_full_layers(config, n, "chunked_attention", "no_rope_layer_interval");
   }
-  TRY(const int32_t interval, config.integer("no_rope_layer_interval"));
-  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(interval) == 0;
+  TRY(const std::vector<int32_t> bits, config.integers("no_rope_layers", n));
+  std::vector<bool> full(n);
+  for (size_t i = 0; i < n; ++i) full[i] = bits[i] == 0;
   return full;
 }
 
@@ -38,7 +31,7 @@ Result<ModelSpec> read_llama4(const ConfigReader& config) {
   TRY(RopeSpec rope, read_rope(config, full.k_dim, 500000, model.max_positions));
   rope.style = RopeStyle::interleaved;
   model.ropes = {std::move(rope)};
-  TRY(const std::vector<bool> is_full, read_full_layers(config, model.layers.size()));
+  TRY(const std::vector<bool> is_full, read_unrotated(config, model.layers.size()));
   for (size_t i = 0; i < model.layers.size(); ++i) {
     model.layers[i].mixer = is_full[i] ? full : chunked;
   }

@@ -8,19 +8,6 @@
 namespace ashlar {
 namespace {
 
-Result<std::vector<bool>> read_full_layers(const ConfigReader& config, size_t n) {
-  std::vector<bool> full(n);
-  if (config.has("layer_types")) {
-    TRY(const std::vector<std::string> types,
-        read_layer_types(config, "layer_types", n, {"linear_attention", "full_attention"}));
-    for (size_t i = 0; i < n; ++i) full[i] = types[i] == "full_attention";
-    return full;
-  }
-  TRY(const int32_t interval, config.integer_or("full_attention_interval", 4));
-  for (size_t i = 0; i < n; ++i) full[i] = (i + 1) % static_cast<size_t>(interval) == 0;
-  return full;
-}
-
 Result<StateSpec> read_delta(const ConfigReader& config) {
   StateSpec state{.recurrence = Recurrence::delta};
   TRY(state.heads, config.integer("linear_num_value_heads", 1, 4096));
@@ -78,7 +65,8 @@ Result<ModelSpec> read_qwen3_next(const ConfigReader& config) {
   TRY(RopeSpec rope, read_rope(config, attention.k_dim, 1e7, model.max_positions));
   model.ropes = {std::move(rope)};
   TRY(const StateSpec delta, read_delta(config));
-  TRY(const std::vector<bool> full, read_full_layers(config, model.layers.size()));
+  TRY(const std::vector<bool> full,
+      read_full_layers(config, model.layers.size(), "linear_attention", "full_attention_interval"));
   for (size_t i = 0; i < model.layers.size(); ++i) {
     model.layers[i].mixer = full[i] ? Mixer(attention) : Mixer(delta);
   }
