@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/attention_needs.h"
 #include "cli/speculation.h"
 
 namespace ashlar {
@@ -28,6 +29,21 @@ std::string page_lengths(std::span<const CacheGroup> groups) {
   return fmt::format("{}", fmt::join(lengths, ", "));
 }
 
+// The body that serves a group's layers.
+std::string group_kernel(const Engine& engine, const CacheGroup& group) {
+  const bool draft = is_draft(engine, group);
+  const Model& target = engine.model();
+  const Model& model = draft ? *engine.proposer().draft() : target;
+  const size_t first = draft ? target.spec().layers.size() : 0;
+  if (!group.has_tokens()) return body_name(model.ops(), DType::f32, DType::f32);
+  const Device device{.isa = model.ops().attention_isa};
+  const std::vector<LayerNeed> needs =
+      attention_needs(model.spec(), {&group, 1}, device.kind, model.options().compute, first);
+  CHECK(!needs.empty(), "a group of {} layers, none of the model", group.n_layers());
+  const auto pick = pick_attention(device, needs.front().need);
+  return fmt::format("{} {}", model.ops().backend, pick ? pick->row->name : "none");
+}
+
 }  // namespace
 
 Json describe(const Timing& timing, const Usage& usage) {
@@ -41,13 +57,13 @@ Json describe_kernels(const Engine& engine) {
   const Model& model = engine.model();
   const DType compute = model.options().compute;
   Json::Array rows;
-  const auto add = [&](std::string work, int64_t n_layers, DType stored) {
-    rows.push_back(Json::Object{{"work", std::move(work)},
-                                {"layers", n_layers},
-                                {"kernel", body_name(model.ops(), compute, stored)}});
+  const auto add = [&](std::string work, int64_t n_layers, std::string kernel) {
+    rows.push_back(Json::Object{
+        {"work", std::move(work)}, {"layers", n_layers}, {"kernel", std::move(kernel)}});
   };
   for (const CacheGroup& group : engine.cache().groups()) {
-    add(fmt::format("{} attention", name(group.kind)), group.n_layers(), group.dtype);
+    add(fmt::format("{} attention", name(group.kind)), group.n_layers(),
+        group_kernel(engine, group));
   }
   int64_t n_moe = 0;
   for (const LayerSpec& layer : model.spec().layers) {
@@ -56,9 +72,9 @@ Json describe_kernels(const Engine& engine) {
   // Codes are multiplied as bf16 is.
   const DType stored = model.matrix_dtype();
   const bool codes = stored == DType::f8e4m3 || stored == DType::u8;
-  const DType matrices = codes ? DType::bf16 : stored;
-  add("projections", static_cast<int64_t>(model.spec().layers.size()), matrices);
-  if (n_moe > 0) add("experts", n_moe, matrices);
+  const std::string products = body_name(model.ops(), compute, codes ? DType::bf16 : stored);
+  add("projections", static_cast<int64_t>(model.spec().layers.size()), products);
+  if (n_moe > 0) add("experts", n_moe, products);
   return rows;
 }
 

@@ -31,6 +31,7 @@ std::unique_ptr<Command> make_eval(CLI::App* program);
 std::unique_ptr<Command> make_calibrate(CLI::App* program);
 std::unique_ptr<Command> make_plan_command(CLI::App* program);
 std::unique_ptr<Command> make_replay(CLI::App* program);
+std::unique_ptr<Command> make_backends(CLI::App* program);
 std::unique_ptr<Command> make_bench_ops(CLI::App* bench);
 std::unique_ptr<Command> make_bench_model(CLI::App* bench);
 

@@ -60,6 +60,7 @@ int run_main(int argc, char** argv) {
   commands.push_back(make_calibrate(&program));
   commands.push_back(make_plan_command(&program));
   commands.push_back(make_replay(&program));
+  commands.push_back(make_backends(&program));
   CLI::App* bench =
       program.add_subcommand("bench", "Measure speed as percent of this machine's roof.");
   bench->require_subcommand(1);

@@ -19,6 +19,7 @@ struct ModelFlags {
   std::string load_format = "auto";
   std::string memory;  // bytes of the cache arena; empty: see session.cc
   std::string layout = "arena";
+  std::string attention_backend;  // a row's name; empty: the first that can
   int32_t block_size = 16;
   int32_t pack = 1;  // attention layers per page; of the uniform layout alone
   int32_t max_step_tokens = 512;

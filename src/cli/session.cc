@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "cli/attention_needs.h"
 #include "cli/cache_choice.h"
 #include "cli/progress.h"
 #include "cli/speculation.h"
@@ -137,7 +138,7 @@ void choose_state_dtypes(ModelSpec* spec, DType cache) {
   }
 }
 
-Result<Proposer> open_proposer(const ModelFlags& flags, Speculation speculation, Isa isa,
+Result<Proposer> open_proposer(const ModelFlags& flags, Speculation speculation, const Ops& ops,
                                const DTypes& types, const Cache& cache, const Model& target,
                                Pool& pool) {
   const Proposals& proposals = speculation.proposals;
@@ -152,9 +153,30 @@ Result<Proposer> open_proposer(const ModelFlags& flags, Speculation speculation,
       .count_tokens = target.options().count_tokens};
   std::vector<LayerCache> caches = layer_caches(cache, spec, target.spec().layers.size());
   TRY(Model draft,
-      Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
+      Model::create(std::move(spec), std::move(weights), ops, options, std::move(caches)));
   draft.borrow_ends(target);
   return Proposer(proposals, std::move(draft));
+}
+
+// The machine's ops, with the attention that --attention-backend names.
+Result<Ops> choose_ops(const ModelFlags& flags, Isa isa, DType compute, const Cache& cache,
+                       const ModelSpec& spec, const std::optional<ModelSpec>& draft) {
+  const std::string& named = flags.attention_backend;
+  if (named.empty()) return cpu_ops(isa);
+  const auto cpu = Device::Kind::cpu;
+  std::vector<LayerNeed> needs = attention_needs(spec, cache.groups(), cpu, compute);
+  if (draft) {
+    for (LayerNeed& need :
+         attention_needs(*draft, cache.groups(), cpu, compute, spec.layers.size()))
+      needs.push_back(std::move(need));
+  }
+  Isa chosen = isa;
+  for (const LayerNeed& layer : needs) {
+    const auto pick = pick_attention({.isa = isa}, layer.need, named);
+    if (!pick) return Error{pick.error().code, "--attention-backend: " + pick.error().text};
+    chosen = pick->row->least.isa;
+  }
+  return with_attention(cpu_ops(isa), chosen);
 }
 
 // Logits of every row that may want them, but no more of them than a step can well use.
@@ -217,6 +239,7 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
   choose_state_dtypes(&spec, is_f8(format.dtype) ? types.model : format.dtype);
   TRY(CacheLayout layout, choose_layout(flags, spec, speculation, format, memory));
   TRY(Cache cache, Cache::create(std::move(layout), speculation.cache_options()));
+  TRY(const Ops ops, choose_ops(flags, isa, types.compute, cache, spec, speculation.draft));
   const int n_threads = flags.threads > 0 ? flags.threads : available_threads();
   Pool pool(n_threads);
   TRY(LoadedWeights weights, read_weights(flags, flags.model, spec, types, pool));
@@ -235,9 +258,9 @@ Result<Session> open_session(const ModelFlags& flags, Isa isa) {
     caches[i].kv.v_scale = scales.layers[i].v;
   }
   TRY(Model model,
-      Model::create(std::move(spec), std::move(weights), cpu_ops(isa), options, std::move(caches)));
+      Model::create(std::move(spec), std::move(weights), ops, options, std::move(caches)));
   TRY(Proposer proposer,
-      open_proposer(flags, std::move(speculation), isa, types, cache, model, pool));
+      open_proposer(flags, std::move(speculation), ops, types, cache, model, pool));
   const Budget budget{.step_tokens = flags.max_step_tokens,
                       .chunk_tokens = flags.max_step_tokens,
                       .max_running = flags.max_running,

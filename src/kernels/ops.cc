@@ -5,6 +5,7 @@ namespace ashlar {
 Ops cpu_ops(Isa isa) {
   return {.backend = "cpu",
           .isa = isa,
+          .attention_isa = isa,
           .rms_norm = rms_norm_cpu(isa),
           .rope = rope_cpu(isa),
           .silu_mul = silu_mul_cpu(isa),
@@ -22,6 +23,7 @@ Ops cpu_ops(Isa isa) {
 Ops reference_ops() {
   return {.backend = "reference",
           .isa = Isa::baseline,
+          .attention_isa = Isa::baseline,
           .rms_norm = rms_norm_ref,
           .rope = rope_ref,
           .silu_mul = silu_mul_ref,
@@ -34,6 +36,13 @@ Ops reference_ops() {
           .delta_gates = delta_gates_ref,
           .delta = delta_ref,
           .gated_norm = gated_norm_ref};
+}
+
+Ops with_attention(Ops ops, Isa isa) {
+  ops.attention_isa = isa;
+  ops.attention = attention_cpu(isa);
+  ops.latent = latent_cpu(isa);
+  return ops;
 }
 
 std::string body_name(const Ops& ops, DType compute, DType stored) {

@@ -25,6 +25,7 @@ namespace ashlar {
 struct Ops {
   const char* backend;  // "reference", "cpu"
   Isa isa;
+  Isa attention_isa;  // of attention and latent
   RmsNormFn rms_norm;
   RopeFn rope;
   SiluMulFn silu_mul;
@@ -43,9 +44,11 @@ struct Ops {
 Ops cpu_ops(Isa isa);
 Ops reference_ops();
 
-// Which body multiplies when `stored` matrices or pages are computed as `compute`: "cpu
-// avx512_bf16", or the float body of the nearest lesser set. The same rule for matrix products,
-// experts and attention.
+// The same with another set's attention. REQUIRES that this machine runs it.
+Ops with_attention(Ops ops, Isa isa);
+
+// Which body multiplies when `stored` matrices are computed as `compute`: "cpu avx512_bf16", or the
+// float body of the nearest lesser set. Attention's bodies: kernels/attention/backends.h.
 std::string body_name(const Ops& ops, DType compute, DType stored);
 
 }  // namespace ashlar

@@ -1,0 +1,98 @@
+#pragma once
+
+// Attention on CUDA: the contract of attention.h with q, out, pages, sinks and page tables in
+// device memory, and the step's plan made on the host and copied once.
+//
+//   q    [T, H, k_dim] bf16 or f16, dense
+//   out  [T, H, v_dim] of q's dtype, dense
+//   kv   pages of q's dtype, f8e4m3 or f8e5m2 (with one scale, or scales of each token and head)
+//
+// The KV range is cut into splits at fixed absolute positions. Each split is summed from nothing
+// and states are added in the order of their splits, whoever does it: a row's bits depend on its
+// own sequence and on the body, never on the batch, nor on the number of multiprocessors.
+//
+// plan_cuda() once per step and group, upload() once per plan, a body's run() per layer. Queued on
+// a stream; nothing waits, allocates device memory or reads the environment. A launch the device
+// refuses ends the program.
+
+#include <span>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+
+struct CUstream_st;  // cudaStream_t without CUDA's headers
+
+namespace ashlar {
+
+// How a body cuts its work.
+struct CudaTiling {
+  int32_t rows = 16;       // query rows (tokens * heads of one KV head) a block walks together
+  int32_t kv_split = 512;  // tokens summed into one state; 0: the whole range, never split
+  int32_t blocks_per_sm = 1;
+};
+
+// What one block does at a time: the rows of tokens [token_begin, token_end) of a sequence and
+// heads [head_begin, head_begin + n_heads), which share a KV head, over splits [split_begin,
+// split_end).
+struct CudaWork {
+  int32_t seq = 0;
+  int32_t head_begin = 0;
+  int32_t n_heads = 0;
+  int32_t token_begin = 0;
+  int32_t token_end = 0;
+  int32_t kv_begin = 0;  // positions some row sees, cut to the splits of this work
+  int32_t kv_end = 0;
+  // The first of its states: -1 when it holds every split, and writes `out`. A work that starts at
+  // the rows' first split adds its splits up and leaves one state; any other leaves one per split.
+  int32_t state = -1;
+  bool first = true;  // holds the rows' first split
+  int32_t pad[3] = {};
+};
+
+// Rows whose splits are divided among works: states [state, state + n_states), in order.
+struct CudaMerge {
+  int32_t seq = 0;
+  int32_t head_begin = 0;
+  int32_t n_heads = 0;
+  int32_t token_begin = 0;
+  int32_t token_end = 0;
+  int32_t state = 0;
+  int32_t n_states = 0;
+  int32_t pad = 0;
+};
+
+// One step's plan. The image is what the device reads, and lies at the start of the workspace:
+// AttnSeq[n_seqs], CudaWork[n_works], CudaMerge[n_merges], int32 queue ends [n_blocks + 1].
+// A state is [rows][2 + v_dim] f32: m (log2 domain), d, then o not yet divided.
+struct CudaPlan {
+  AttnShape shape;
+  CudaTiling tiling;
+  int32_t n_seqs = 0;
+  int32_t n_works = 0;
+  int32_t n_merges = 0;
+  int32_t n_blocks = 0;  // block b does works [queue[b], queue[b + 1])
+  int64_t works_offset = 0;
+  int64_t merges_offset = 0;
+  int64_t queue_offset = 0;
+  int64_t states_offset = 0;
+  int64_t state_bytes = 0;
+  int64_t workspace_bytes = 0;  // image and states
+  std::vector<std::byte> image;
+};
+
+// seqs[i].pages are device pointers; everything else is read on the host. REQUIRES what
+// plan_attention() requires, any number of queries per KV head.
+CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<const AttnSeq> seqs,
+                   int n_sms);
+
+// Copies the image to the workspace; the plan must live until the stream has passed this point.
+void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream);
+
+// Device pointers in params; params.workspace begins with the plan's image. compute is ignored:
+// products are of q's dtype (f16 for FP8 pages), sums are f32.
+using CudaAttentionFn = void (*)(const CudaPlan&, const AttnParams&, CUstream_st*);
+
+// Any widths, dtypes and device from sm_80; every other body's check on long inputs.
+void attention_cuda_plain(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream);
+
+}  // namespace ashlar

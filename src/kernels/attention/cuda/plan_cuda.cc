@@ -1,0 +1,203 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "kernels/attention/cuda/attention_cuda.h"
+#include "kernels/attention/tile.h"
+
+namespace ashlar {
+namespace {
+
+// What starting on rows costs, in tokens of K and V: the queries to load, the first copies to wait
+// for, the state to leave.
+constexpr int64_t kStartTokens = 96;
+
+// Rows that are walked together, with everything they see.
+struct RowTile {
+  CudaWork work;
+  int32_t split_begin = 0;
+  int32_t split_end = 0;
+};
+
+int32_t first_split(const CudaTiling& tiling, int32_t position) {
+  return tiling.kv_split > 0 ? position / tiling.kv_split : 0;
+}
+
+void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& seq, int32_t index,
+               std::vector<RowTile>& tiles) {
+  const int32_t group = shape.heads / shape.kv_heads;
+  const int32_t n_heads = std::min(group, tiling.rows);
+  const int32_t tokens = tiling.rows / n_heads;
+  for (int32_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+    for (int32_t head = 0; head < group; head += n_heads) {
+      // Last tokens first: under a causal mask they see most, and long work should start early.
+      for (int32_t end = seq.q_len; end > 0; end -= std::min(end, tokens)) {
+        const int32_t begin = std::max(0, end - tokens);
+        RowTile tile{.work = {.seq = index,
+                              .head_begin = kv_head * group + head,
+                              .n_heads = std::min(n_heads, group - head),
+                              .token_begin = begin,
+                              .token_end = end,
+                              .kv_begin = visible(shape, seq, begin).begin,
+                              .kv_end = visible(shape, seq, end - 1).end}};
+        tile.split_begin = first_split(tiling, tile.work.kv_begin);
+        tile.split_end = first_split(tiling, tile.work.kv_end - 1) + 1;
+        tiles.push_back(tile);
+      }
+    }
+  }
+}
+
+int64_t tokens_of(const CudaTiling& tiling, const RowTile& tile, int32_t split) {
+  if (tiling.kv_split == 0) return tile.work.kv_end - tile.work.kv_begin;
+  return std::min(tile.work.kv_end, (split + 1) * tiling.kv_split) -
+         std::max(tile.work.kv_begin, split * tiling.kv_split);
+}
+
+// Deals the splits of all tiles in order to blocks of at most `capacity` tokens each (a block takes
+// one split at least) and returns how many blocks that takes. `take(tile, begin, end, block)` hears
+// of every piece.
+template <class Take>
+int32_t deal(const CudaTiling& tiling, const std::vector<RowTile>& tiles, int64_t capacity,
+             Take take) {
+  int32_t block = 0;
+  int64_t held = 0;
+  for (const RowTile& tile : tiles) {
+    int32_t begin = tile.split_begin;
+    for (int32_t split = begin; split < tile.split_end; ++split) {
+      const int64_t start = split == begin ? kStartTokens : 0;
+      const int64_t tokens = tokens_of(tiling, tile, split);
+      if (held > 0 && held + start + tokens > capacity) {
+        if (split > begin) take(tile, begin, split, block);
+        begin = split;
+        ++block;
+        held = kStartTokens + tokens;
+      } else {
+        held += start + tokens;
+      }
+    }
+    take(tile, begin, tile.split_end, block);
+  }
+  return block + 1;
+}
+
+// The least capacity that `n_blocks` blocks can carry.
+int64_t fair_capacity(const CudaTiling& tiling, const std::vector<RowTile>& tiles,
+                      int32_t n_blocks) {
+  const auto nothing = [](const RowTile&, int32_t, int32_t, int32_t) {};
+  int64_t total = 0;
+  for (const RowTile& tile : tiles) total += tile.work.kv_end - tile.work.kv_begin + kStartTokens;
+  int64_t low = total / n_blocks, high = total + 1;
+  while (high - low > kStartTokens / 4) {
+    const int64_t middle = low + (high - low) / 2;
+    (deal(tiling, tiles, middle, nothing) <= n_blocks ? high : low) = middle;
+  }
+  return high;
+}
+
+class Builder {
+ public:
+  Builder(const AttnShape& shape, const CudaTiling& tiling) {
+    plan_.shape = shape, plan_.tiling = tiling;
+  }
+
+  void take(const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
+    CudaWork work = tile.work;
+    work.first = begin == tile.split_begin;
+    if (plan_.tiling.kv_split > 0) {
+      work.kv_begin = std::max(work.kv_begin, begin * plan_.tiling.kv_split);
+      work.kv_end = std::min(work.kv_end, end * plan_.tiling.kv_split);
+    }
+    const bool whole = work.first && end == tile.split_end;
+    if (!whole) {
+      const int32_t n_states = work.first ? 1 : end - begin;
+      if (work.first) merges_.push_back(merge_of(tile.work));
+      work.state = n_states_;
+      n_states_ += n_states;
+      merges_.back().n_states += n_states;
+    }
+    while (static_cast<int32_t>(queue_.size()) <= block)
+      queue_.push_back(static_cast<int32_t>(works_.size()));
+    works_.push_back(work);
+  }
+
+  CudaPlan finish(std::span<const AttnSeq> seqs) {
+    queue_.push_back(static_cast<int32_t>(works_.size()));
+    plan_.n_seqs = static_cast<int32_t>(seqs.size());
+    plan_.n_works = static_cast<int32_t>(works_.size());
+    plan_.n_merges = static_cast<int32_t>(merges_.size());
+    plan_.n_blocks = static_cast<int32_t>(queue_.size()) - 1;
+    append(seqs.data(), seqs.size_bytes());
+    plan_.works_offset = append(works_.data(), works_.size() * sizeof(CudaWork));
+    plan_.merges_offset = append(merges_.data(), merges_.size() * sizeof(CudaMerge));
+    plan_.queue_offset = append(queue_.data(), queue_.size() * sizeof(int32_t));
+    plan_.states_offset = static_cast<int64_t>(plan_.image.size());
+    plan_.state_bytes =
+        int64_t{plan_.tiling.rows} * (2 + plan_.shape.v_dim) * int64_t{sizeof(float)};
+    plan_.workspace_bytes = plan_.states_offset + n_states_ * plan_.state_bytes;
+    return std::move(plan_);
+  }
+
+ private:
+  CudaMerge merge_of(const CudaWork& work) const {
+    return {.seq = work.seq,
+            .head_begin = work.head_begin,
+            .n_heads = work.n_heads,
+            .token_begin = work.token_begin,
+            .token_end = work.token_end,
+            .state = n_states_};
+  }
+
+  int64_t append(const void* data, size_t bytes) {
+    constexpr size_t kAlign = 256;
+    const size_t begin = plan_.image.size();
+    plan_.image.resize((begin + bytes + kAlign - 1) / kAlign * kAlign);
+    if (bytes > 0) std::memcpy(plan_.image.data() + begin, data, bytes);
+    return static_cast<int64_t>(begin);
+  }
+
+  CudaPlan plan_;
+  std::vector<CudaWork> works_;
+  std::vector<CudaMerge> merges_;
+  std::vector<int32_t> queue_;
+  int32_t n_states_ = 0;
+};
+
+void check(const AttnShape& shape, const CudaTiling& tiling, std::span<const AttnSeq> seqs) {
+  CHECK(shape.kv_heads >= 1 && shape.heads % shape.kv_heads == 0, "{} heads over {}", shape.heads,
+        shape.kv_heads);
+  CHECK(shape.k_dim >= 1 && shape.v_dim >= 1, "k {} v {}", shape.k_dim, shape.v_dim);
+  CHECK(tiling.rows >= 1 && tiling.kv_split >= 0, "rows {} split {}", tiling.rows, tiling.kv_split);
+  for (const AttnSeq& seq : seqs) {
+    CHECK(seq.q_begin >= 0 && seq.q_len >= 0 && seq.q_len <= seq.kv_len, "q {}+{} kv {}",
+          seq.q_begin, seq.q_len, seq.kv_len);
+  }
+}
+
+}  // namespace
+
+CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<const AttnSeq> seqs,
+                   int n_sms) {
+  CHECK(n_sms >= 1, "n_sms {}", n_sms);
+  check(shape, tiling, seqs);
+  std::vector<RowTile> tiles;
+  for (size_t i = 0; i < seqs.size(); ++i)
+    add_tiles(shape, tiling, seqs[i], static_cast<int32_t>(i), tiles);
+  Builder builder(shape, tiling);
+  if (tiling.kv_split == 0) {  // the device's own scheduler deals the tiles, longest first
+    std::stable_sort(tiles.begin(), tiles.end(), [](const RowTile& a, const RowTile& b) {
+      return a.work.kv_end - a.work.kv_begin > b.work.kv_end - b.work.kv_begin;
+    });
+    for (size_t i = 0; i < tiles.size(); ++i)
+      builder.take(tiles[i], 0, tiles[i].split_end, static_cast<int32_t>(i));
+  } else if (!tiles.empty()) {
+    const int32_t n_blocks = n_sms * tiling.blocks_per_sm;
+    deal(tiling, tiles, fair_capacity(tiling, tiles, n_blocks),
+         [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
+           builder.take(tile, begin, end, block);
+         });
+  }
+  return builder.finish(seqs);
+}
+
+}  // namespace ashlar
