@@ -42,9 +42,10 @@ void add_model_flags(CLI::App* app, ModelFlags* flags, const std::string& json_h
                   "Attention layers per page, with --layout uniform.")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  app->add_option("--attention-backend", flags->attention_backend,
-                  "Exactly this row of `ashlar backends` for every layer that attends, or a refusal "
-                  "with the reason. Default: the first row that can serve the layer.");
+  app->add_option(
+      "--attention-backend", flags->attention_backend,
+      "Exactly this row of `ashlar backends` for every layer that attends, or a refusal "
+      "with the reason. Default: the first row that can serve the layer.");
   app->add_option("--memory", flags->memory,
                   "Bytes of the cache, as 4096, 512MiB or 60GiB. Default: half of the free memory, "
                   "at most 4 GiB; "
