@@ -126,19 +126,28 @@ Result<std::vector<ModelFlags>> read_row(const std::string& row, const ModelFlag
   return combine(app, flags);
 }
 
-// The first row says every flag that differs anywhere, the others what they have of their own.
+// The first row says every flag that differs anywhere and is more than an absence, the others what
+// they have of their own.
 void label(std::vector<Configuration>* rows) {
   const ModelFlags first = rows->front().flags;
-  for (Configuration& row : *rows) {
-    for (const Axis& axis : kAxes) {
+  const auto add = [](const std::string& word, std::string* label) {
+    *label += (label->empty() ? "" : ", ") + word;
+  };
+  std::string absences;
+  for (const Axis& axis : kAxes) {
+    const std::string usual = axis.get(first);
+    bool varies = false;
+    for (Configuration& row : *rows) {
       const std::string value = axis.get(row.flags);
-      const auto differs = [&](const Configuration& other) {
-        return axis.get(other.flags) != axis.get(first);
-      };
-      const bool said = &row == &rows->front() ? std::any_of(rows->begin(), rows->end(), differs)
-                                               : value != axis.get(first);
-      if (said) row.label += (row.label.empty() ? "" : ", ") + axis.word(value);
+      if (value == usual) continue;
+      varies = true;
+      add(axis.word(value), &row.label);
     }
+    if (!varies) continue;
+    add(axis.word(usual), usual == "none" ? &absences : &rows->front().label);
+  }
+  if (rows->front().label.empty()) rows->front().label = absences;
+  for (Configuration& row : *rows) {
     if (row.label.empty()) row.label = "the same";
   }
 }
