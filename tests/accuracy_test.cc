@@ -37,7 +37,7 @@ double reference_points(const std::string& model, int64_t n) {
 std::string calibrated(const std::string& model, const Folder& folder) {
   const std::string scales = folder.write("scales.json", "");
   const Ran ran = ashlar("calibrate " + kRoot + "zoo/" + model + " --data " + kRoot +
-                         "zoo/eval.jsonl --limit 20 --out " + scales);
+                         "zoo/eval.jsonl --limit 10 --out " + scales);
   EXPECT_EQ(ran.code, 0) << ran.out;
   return scales;
 }

@@ -118,8 +118,8 @@ TEST(Eval, RowsDifferFromTheFirstOrSayWhyNot) {
   const std::string scale = R"({"k": 1e-5, "v": 1e-5})";
   const std::string clip = folder.write(
       "clip.json", fmt::format("{{\"layers\": [{0}, {0}, {0}, {0}, {0}, {0}]}}", scale));
-  const std::string command = "eval " + kZoo + kData + " --limit 8 --perplexity " + text +
-                              " --row '--layout uniform' --row '--kv-scales " + clip +
+  const std::string command = "eval " + kZoo + kData + " --limit 4 --max-tokens 64 --perplexity " +
+                              text + " --row '--layout uniform' --row '--kv-scales " + clip +
                               "' --row '--kv-cache-dtype fp8 --kv-scales " + clip + "'";
   const Json rows = ask(command);
   ASSERT_EQ(rows.as_array().size(), 4u);
@@ -134,21 +134,22 @@ TEST(Eval, RowsDifferFromTheFirstOrSayWhyNot) {
   EXPECT_NE(refused.find("error")->as_string().find("use --kv-cache-dtype fp8"), std::string::npos);
   EXPECT_EQ(refused.find("n"), nullptr);
   EXPECT_EQ(difference(3, "exact_match_points"), -100);
-  EXPECT_EQ(difference(3, "answers"), 8);
+  EXPECT_EQ(difference(3, "answers"), 4);
   EXPECT_GT(difference(3, "mean_nll"), 0.1);
   const Ran table = ashlar(command, "", "/dev/null");
-  EXPECT_NE(table.out.find("-100.0      8"), std::string::npos) << table.out;
+  EXPECT_NE(table.out.find("-100.0      4"), std::string::npos) << table.out;
   EXPECT_NE(table.out.find("refused: --kv-scales"), std::string::npos) << table.out;
 }
 
 TEST(Eval, TablesFitATerminal) {
-  const Ran ran = ashlar("eval " + kZoo + kData +
-                             " --limit 2 --dtype auto,float32 --layout arena,uniform "
-                             "--attn-pack-size 1,2 --block-size 16,32 --speculative-config none "
-                             "--speculative-config '{\"method\": \"ngram\"}'",
-                         "", "/dev/null");
+  const Ran ran =
+      ashlar("eval " + kZoo + kData +
+                 " --limit 1 --max-tokens 8 --dtype auto,float32 --layout arena,uniform "
+                 "--attn-pack-size 1,2 --speculative-config none "
+                 "--speculative-config '{\"method\": \"ngram\"}'",
+             "", "/dev/null");
   EXPECT_EQ(ran.code, 0);
-  EXPECT_GT(std::count(ran.out.begin(), ran.out.end(), '\n'), 32);
+  EXPECT_GT(std::count(ran.out.begin(), ran.out.end(), '\n'), 16);
   for (size_t begin = 0; begin < ran.out.size();) {
     const size_t end = std::min(ran.out.find('\n', begin), ran.out.size());
     EXPECT_LE(end - begin, 80u) << ran.out.substr(begin, end - begin);
