@@ -99,13 +99,14 @@ TEST_P(Accuracy, AllLosses) {
       replies(kRoot + "zoo/" + model + ".answers.jsonl");
   std::string lines, problem, reply;
   while (std::getline(problems, problem) && std::getline(replies, reply)) {
+    const auto asked = parse_json(problem, "problem"), answered = parse_json(reply, "reply");
+    ASSERT_TRUE(asked && answered);
     std::string text;
-    for (const Json& message : parse_json(problem, "problem")->find("messages")->as_array()) {
+    for (const Json& message : asked->find("messages")->as_array()) {
       text += "<|im_start|>" + message.find("role")->as_string() + "\n" +
               message.find("content")->as_string() + "<|im_end|>\n";
     }
-    text += "<|im_start|>assistant\n" + parse_json(reply, "reply")->find("reply")->as_string() +
-            "<|im_end|>\n";
+    text += "<|im_start|>assistant\n" + answered->find("reply")->as_string() + "<|im_end|>\n";
     lines += Json(Json::Object{{"text", text}}).dump() + "\n";
   }
   const Json rows =
