@@ -1,4 +1,5 @@
-// ashlar eval: exact match of greedy answers, batched.
+// ashlar eval: exact match of greedy answers and perplexity of text, for one configuration or for
+// several side by side.
 
 #include <cstdio>
 #include <fstream>
@@ -6,9 +7,10 @@
 
 #include "cli/account.h"
 #include "cli/commands.h"
+#include "cli/configurations.h"
+#include "cli/eval_problems.h"
+#include "cli/eval_report.h"
 #include "cli/lines.h"
-#include "cli/progress.h"
-#include "cli/session.h"
 #include "cli/speculation.h"
 
 namespace ashlar {
@@ -16,175 +18,202 @@ namespace {
 
 struct EvalFlags {
   ModelFlags model;
-  std::string data;
+  ProblemFlags problems;
+  TextFlags text;
   std::string output;
-  bool raw = false;
-  int32_t max_tokens = 256;
-  int64_t limit = -1;
+  std::vector<std::string> rows;
 };
 
-struct Problem {
-  text::ChatTokens prompt;
-  std::string answer;
-  std::vector<int32_t> tokens;  // generated
-  std::string text;
-  bool correct = false;
+// Everything a run needs beside its configuration.
+struct EvalInput {
+  const EvalFlags& flags;
+  Isa isa;
+  std::vector<Json> lines;  // of --data
+  std::ofstream output;
 };
 
-std::string trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin));
+// What a token takes of the cache while every layer still keeps it.
+double bytes_per_token(const Cache& cache) {
+  double bytes = 0;
+  for (size_t g = 0; g < cache.groups().size(); ++g) {
+    const CacheGroup& group = cache.groups()[g];
+    if (!group.has_tokens()) continue;
+    bytes += static_cast<double>(cache.arena().layout().groups[g].page_bytes) / group.page_tokens;
+  }
+  return bytes;
 }
 
-// What follows the last "####", up to the end of its line.
-std::string final_answer(std::string_view text) {
-  const size_t mark = text.rfind("####");
-  if (mark == std::string_view::npos) return "";
-  const std::string_view rest = text.substr(mark + 4);
-  return trimmed(rest.substr(0, rest.find('\n')));
-}
-
-Result<Problem> read_problem(const Session& session, const Json& line, size_t number, bool raw) {
-  Problem problem;
-  const Json* answer = line.find("answer");
-  if (answer == nullptr || !(answer->is_string() || answer->is_number())) {
-    return invalid("--data line {}: expected \"answer\", a string or number", number + 1);
-  }
-  problem.answer = trimmed(answer->is_string() ? answer->as_string() : answer->dump());
-  const Json* prompt = line.find("prompt");
-  if (const Json* messages = line.find("messages"); messages != nullptr && !raw) {
-    TRY(problem.prompt, session.encode_chat(*messages));
-  } else if (prompt != nullptr && prompt->is_string() && (raw || !session.chat)) {
-    TRY(problem.prompt.tokens, session.encode(prompt->as_string()));
-  } else if (prompt != nullptr && prompt->is_string()) {
-    const Json message = Json::Object{{"role", "user"}, {"content", prompt->as_string()}};
-    TRY(problem.prompt, session.encode_chat(Json::Array{message}));
-  } else {
-    return invalid("--data line {}: expected \"messages\" or \"prompt\"{}", number + 1,
-                   raw ? " (with --raw only \"prompt\")" : "");
-  }
-  return problem;
-}
-
-Status generate(Session& session, const EvalFlags& flags, std::vector<Problem>* problems) {
-  Queue<Event> events;
-  for (size_t i = 0; i < problems->size(); ++i) {
-    session.engine->submit({.id = RequestId{i},
-                            .tokens = (*problems)[i].prompt.tokens,
-                            .marks = (*problems)[i].prompt.marks,
-                            .max_tokens = flags.max_tokens,
-                            .stop_tokens = session.stop_tokens,
-                            .sink = &events});
-  }
-  session.engine->start();
-  Progress bar("evaluating");
-  int64_t n_done = 0, n_correct = 0;
-  while (n_done < static_cast<int64_t>(problems->size())) {
-    const std::optional<Event> event = events.pop();
-    const auto index = static_cast<size_t>(event->id);
-    Problem& problem = (*problems)[index];
-    if (event->token) problem.tokens.push_back(*event->token);
-    if (!event->finish) continue;
-    if (event->error)
-      return Error{event->error->code,
-                   fmt::format("--data line {}: {}", index + 1, event->error->text)};
-    TRY(problem.text, session.tokenizer->decode(problem.tokens, /*skip_special=*/true));
-    problem.correct = final_answer(problem.text) == problem.answer;
-    n_correct += problem.correct;
-    ++n_done;
-    bar.update(n_done, static_cast<int64_t>(problems->size()),
-               fmt::format("{:.1f} % right",
-                           100.0 * static_cast<double>(n_correct) / static_cast<double>(n_done)));
-  }
-  return {};
-}
-
-Status write_answers(const std::string& path, const std::vector<Problem>& problems) {
-  std::ofstream file(path);
+// `row` < 0: the only one.
+Status write_answers(const std::vector<Problem>& problems, int64_t row, EvalInput* input) {
+  if (input->flags.output.empty()) return {};
   for (const Problem& p : problems) {
-    file
-        << Json(Json::Object{{"text", p.text}, {"answer", p.answer}, {"correct", p.correct}}).dump()
-        << "\n";
+    Json::Object line = {{"text", p.text}, {"answer", p.answer}, {"correct", p.correct}};
+    if (row >= 0) line.emplace_back("row", row);
+    input->output << Json(std::move(line)).dump() << "\n";
   }
-  file.flush();
-  if (!file) return error(Code::io, "--output {}: cannot write", path);
+  input->output.flush();
+  if (!input->output) return error(Code::io, "--output {}: cannot write", input->flags.output);
   return {};
 }
 
-Status evaluate(const EvalFlags& flags, Isa isa) {
-  TRY(const std::vector<Json> lines, read_json_lines(flags.data, flags.limit));
-  TRY(Session session, open_session(flags.model, isa));
-  if (!session.tokenizer) return invalid("eval needs a checkpoint with a tokenizer.json");
-  std::vector<Problem> problems;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    TRY(Problem problem, read_problem(session, lines[i], i, flags.raw));
-    problems.push_back(std::move(problem));
-  }
+Result<ExactMatch> match(Session& session, int64_t row, EvalInput* input, Queue<Event>* sink) {
+  const ProblemFlags& flags = input->flags.problems;
+  TRY(std::vector<Problem> problems, read_problems(session, input->lines, flags.raw));
   const Stopwatch watch;
-  TRY_STATUS(generate(session, flags, &problems));
-  const double seconds = watch.seconds();
-  int64_t n_correct = 0, n_tokens = 0, n_prompt = 0;
-  for (const Problem& problem : problems) {
-    n_correct += problem.correct;
-    n_tokens += static_cast<int64_t>(problem.tokens.size());
-    n_prompt += static_cast<int64_t>(problem.prompt.tokens.size());
+  TRY_STATUS(answer_problems(session, flags.max_tokens, sink, &problems));
+  ExactMatch exact{.n = std::ssize(problems), .seconds = watch.seconds()};
+  TRY_STATUS(write_answers(problems, row, input));
+  for (Problem& problem : problems) {
+    exact.n_correct += problem.correct;
+    exact.n_tokens += std::ssize(problem.tokens);
+    exact.n_prompt_tokens += std::ssize(problem.prompt.tokens);
+    exact.answers.push_back(std::move(problem.tokens));
   }
-  if (!flags.output.empty()) TRY_STATUS(write_answers(flags.output, problems));
-  const double n = static_cast<double>(problems.size());
-  const double exact = static_cast<double>(n_correct) / n;
-  const double rate = static_cast<double>(n_tokens) / seconds;
-  if (flags.model.json) {
-    const Json result = Json::Object{{"n", static_cast<int64_t>(problems.size())},
-                                     {"exact_match", exact},
-                                     {"correct", n_correct},
-                                     {"prompt_tokens", n_prompt},
-                                     {"generated_tokens", n_tokens},
-                                     {"seconds", seconds},
-                                     {"tokens_per_s", rate},
-                                     {"cache", describe_cache(*session.engine)},
-                                     {"speculative", describe_speculation(*session.engine)}};
-    std::printf("%s\n", result.dump().c_str());
-    return {};
+  return exact;
+}
+
+// Opens the model, whose files stay mapped in the system's memory from row to row, and runs it.
+Result<EvalRow> run_row(const Configuration& configuration, int64_t number, EvalInput* input) {
+  EvalRow row{.configuration = configuration};
+  Queue<Event> sink;  // outlives the session's engine
+  TRY(Session session, open_session(configuration.flags, input->isa));
+  session.engine->start();
+  if (!input->lines.empty()) {
+    TRY(row.exact, match(session, number, input, &sink));
+    row.speculative = describe_speculation(*session.engine);
+    row.speculation_text = speculation_text(*session.engine);
   }
-  std::printf("exact match %.1f %% (%lld of %zu); %lld tokens generated in %s, %.0f tokens/s\n",
-              100 * exact, static_cast<long long>(n_correct), problems.size(),
-              static_cast<long long>(n_tokens), human_seconds(seconds).c_str(), rate);
-  std::printf("%s", speculation_text(*session.engine).c_str());
+  if (!input->flags.text.file.empty()) {
+    TRY(row.loss, text_loss(session, input->flags.text, &sink));
+  }
+  row.bytes_per_token = bytes_per_token(session.engine->cache());
+  row.cache = describe_cache(*session.engine);
+  return row;
+}
+
+// The table that is printed as its rows come; where both are wanted, the losses' follows.
+void print_tables(const EvalFlags& flags, const std::vector<EvalRow>& rows, size_t from,
+                  const std::vector<Configuration>& configurations) {
+  const bool exact = rows.front().exact.has_value(), loss = rows.front().loss.has_value();
+  const EvalTable first(exact ? EvalTable::Of::exact : EvalTable::Of::loss, configurations);
+  const auto print_losses_of = [&] {
+    std::printf("%s\n", describe(*rows.front().loss, flags.text).c_str());
+  };
+  if (from == 0) {
+    if (!exact) print_losses_of();
+    std::printf("%s", first.head().c_str());
+  }
+  for (size_t i = from; i < rows.size(); ++i)
+    std::printf("%s", first.row(rows[i], rows.front()).c_str());
+  std::fflush(stdout);
+  if (!exact || !loss || rows.size() < configurations.size()) return;
+  const EvalTable second(EvalTable::Of::loss, configurations);
+  std::printf("\n");
+  print_losses_of();
+  std::printf("%s", second.head().c_str());
+  for (const EvalRow& row : rows) {
+    if (row.refused.empty()) std::printf("%s", second.row(row, rows.front()).c_str());
+  }
+}
+
+Status compare(const std::vector<Configuration>& configurations, EvalInput* input) {
+  const EvalFlags& flags = input->flags;
+  std::vector<EvalRow> rows;
+  for (const Configuration& configuration : configurations) {
+    auto row = run_row(configuration, std::ssize(rows), input);
+    if (!row && rows.empty()) {
+      return Error{row.error().code, fmt::format("the first configuration, which the others are "
+                                                 "compared with: {}",
+                                                 row.error().text)};
+    }
+    if (!row) row = EvalRow{.configuration = configuration, .refused = row.error().text};
+    rows.push_back(*std::move(row));
+    if (!flags.model.json) print_tables(flags, rows, rows.size() - 1, configurations);
+  }
+  if (!flags.model.json) return {};
+  Json::Array array;
+  for (const EvalRow& row : rows) array.push_back(as_json_row(row, rows.front(), flags.text));
+  std::printf("%s\n", Json(std::move(array)).dump().c_str());
+  return {};
+}
+
+Status evaluate(const EvalFlags& flags, const CLI::App& app, Isa isa) {
+  if (flags.problems.data.empty() && flags.text.file.empty()) {
+    return invalid("nothing to evaluate: give --data, --perplexity or both");
+  }
+  if (flags.text.stride >= flags.text.context) {
+    return invalid("--stride {}: a token of a window of {} would follow nothing: at most {}",
+                   flags.text.stride, flags.text.context, flags.text.context - 1);
+  }
+  TRY(const auto configurations, list_configurations(app, flags.model, flags.rows));
+  EvalInput input{.flags = flags, .isa = isa, .lines = {}, .output = {}};
+  if (!flags.problems.data.empty()) {
+    TRY(input.lines, read_json_lines(flags.problems.data, flags.problems.limit));
+  }
+  if (!flags.output.empty()) input.output.open(flags.output);
+  if (configurations.size() > 1) return compare(configurations, &input);
+  TRY(const EvalRow row, run_row(configurations.front(), -1, &input));
+  const std::string text = flags.model.json ? as_json(row, flags.text).dump() + "\n"  //
+                                            : as_text(row, flags.text);
+  std::printf("%s", text.c_str());
   return {};
 }
 
 class EvalCommand final : public Command {
  public:
   explicit EvalCommand(CLI::App* program)
-      : Command(program->add_subcommand("eval",
-                                        "Exact match of greedy answers on a file of problems.")) {
+      : Command(program->add_subcommand(
+            "eval", "Exact match of answers and perplexity; compares configurations.")) {
     add_model_flags(
         app(), &flags_.model,
         "Print one object: n, exact_match, correct, prompt_tokens, generated_tokens, seconds, "
-        "tokens_per_s, cache, speculative.");
-    app()
-        ->add_option("--data", flags_.data,
-                     "JSON lines, each {\"messages\": [...]} or {\"prompt\": ...}, and \"answer\": "
-                     "compared with what "
-                     "follows the last #### of the reply.")
-        ->required();
-    app()->add_flag("--raw", flags_.raw,
+        "tokens_per_s, perplexity, cache_bytes_per_token, cache, speculative. Of several "
+        "configurations: a list of them, each with configuration, label and difference, or error.");
+    add_configuration_flags(app(), &flags_.rows);
+    add_problem_flags();
+    add_text_flags();
+  }
+
+  Status run(Isa isa) override { return evaluate(flags_, *app(), isa); }
+
+ private:
+  void add_problem_flags() {
+    ProblemFlags& problems = flags_.problems;
+    app()->add_option("--data", problems.data,
+                      "JSON lines, each {\"messages\": [...]} or {\"prompt\": ...}, and "
+                      "\"answer\": compared with what follows the last #### of the reply.");
+    app()->add_flag("--raw", problems.raw,
                     "Take \"prompt\" as it stands, without the chat template.");
     app()
-        ->add_option("--max-tokens", flags_.max_tokens, "Tokens to generate per problem at most.")
+        ->add_option("--max-tokens", problems.max_tokens, "Tokens to generate per problem at most.")
         ->check(CLI::Range(1, 1 << 24))
         ->capture_default_str();
     app()
-        ->add_option("--limit", flags_.limit, "Only the first N problems.")
+        ->add_option("--limit", problems.limit, "Only the first N problems.")
         ->check(CLI::Range(1, 1 << 30));
     app()->add_option("--output", flags_.output,
-                      "Write every reply here, as JSON lines {text, answer, correct}.");
+                      "Write every reply here, as JSON lines {text, answer, correct}; of several "
+                      "configurations with their row, counted from 0.");
   }
 
-  Status run(Isa isa) override { return evaluate(flags_, isa); }
+  void add_text_flags() {
+    TextFlags& text = flags_.text;
+    app()->add_option("--perplexity", text.file,
+                      "The loss of this text: a file of plain text, or, when it ends in .jsonl, "
+                      "lines {\"text\": ...} or {\"tokens\": [...]}. Every token but a text's "
+                      "first counts once, in the first window that holds it.");
+    app()
+        ->add_option("--context", text.context, "Tokens of a window of --perplexity at most.")
+        ->check(CLI::Range(2, 1 << 24))
+        ->capture_default_str();
+    app()
+        ->add_option("--stride", text.stride,
+                     "Tokens from a window's begin to the next one's: each sees at least context - "
+                     "stride tokens before those it counts.")
+        ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+  }
 
- private:
   EvalFlags flags_;
 };
 

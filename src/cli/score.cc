@@ -1,12 +1,12 @@
 // ashlar score: the model's probability of given text, token by token (teacher forcing).
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/lines.h"
-#include "cli/progress.h"
-#include "cli/session.h"
+#include "cli/scoring.h"
 
 namespace ashlar {
 namespace {
@@ -16,25 +16,6 @@ struct ScoreFlags {
   std::string input;
   bool logits = false;
 };
-
-Result<std::vector<int32_t>> line_tokens(const Session& session, const Json& line, size_t number) {
-  if (const Json* text = line.find("text"); text != nullptr && text->is_string()) {
-    return session.encode(text->as_string());
-  }
-  const Json* tokens = line.find("tokens");
-  if (tokens == nullptr || !tokens->is_array()) {
-    return invalid("--input line {}: expected \"tokens\" (a list of ids) or \"text\"", number + 1);
-  }
-  std::vector<int32_t> ids;
-  for (const Json& token : tokens->as_array()) {
-    if (!token.is_int() || token.as_int() < 0 || token.as_int() > (1 << 30)) {
-      return invalid("--input line {}: token {} is {}: expected an id", number + 1, ids.size(),
-                     excerpt(token.dump()));
-    }
-    ids.push_back(static_cast<int32_t>(token.as_int()));
-  }
-  return ids;
-}
 
 Json as_json(const Event& event, bool logits) {
   Json::Array nll;
@@ -48,38 +29,41 @@ Json as_json(const Event& event, bool logits) {
   return object;
 }
 
+void print_line(const Event& event, size_t number) {
+  double sum = 0;
+  for (const float value : event.prompt_nll) sum += value;
+  const double mean = sum / static_cast<double>(std::max<size_t>(1, event.prompt_nll.size()));
+  std::printf("line %zu: %zu tokens scored, mean nll %.4f, perplexity %.3f\n", number,
+              event.prompt_nll.size(), mean, std::exp(mean));
+}
+
 Status score(const ScoreFlags& flags, Isa isa) {
   TRY(const std::vector<Json> lines, read_json_lines(flags.input));
+  Queue<Event> events;
   TRY(Session session, open_session(flags.model, isa));
+  std::vector<std::vector<int32_t>> prompts;
+  for (const Json& line : lines) {
+    const std::string where = fmt::format("--input line {}", prompts.size() + 1);
+    TRY(std::vector<int32_t> tokens, line_tokens(session, line, where));
+    prompts.push_back(std::move(tokens));
+  }
   session.engine->start();
-  Progress bar("scoring");
+  const bool json = flags.model.json || flags.logits;
   double sum = 0;
   int64_t n_scored = 0;
-  Queue<Event> events;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    TRY(std::vector<int32_t> tokens, line_tokens(session, lines[i], i));
-    session.engine->submit({.tokens = std::move(tokens),
-                            .max_tokens = 0,
-                            .want_prompt_nll = true,
-                            .want_last_logits = flags.logits,
-                            .sink = &events});
-    const std::optional<Event> event = events.pop();
-    if (event->error)
-      return Error{event->error->code,
-                   fmt::format("--input line {}: {}", i + 1, event->error->text)};
-    for (const float value : event->prompt_nll) sum += value, ++n_scored;
-    if (flags.model.json || flags.logits) {
-      std::printf("%s\n", as_json(*event, flags.logits).dump().c_str());
+  const auto print = [&](size_t i, const Event& event) -> Status {
+    if (event.error)
+      return Error{event.error->code, fmt::format("--input line {}: {}", i + 1, event.error->text)};
+    for (const float value : event.prompt_nll) sum += value, ++n_scored;
+    if (json) {
+      std::printf("%s\n", as_json(event, flags.logits).dump().c_str());
     } else {
-      double line_sum = 0;
-      for (const float value : event->prompt_nll) line_sum += value;
-      const double n = static_cast<double>(std::max<size_t>(1, event->prompt_nll.size()));
-      std::printf("line %zu: %zu tokens scored, mean nll %.4f, perplexity %.3f\n", i + 1,
-                  event->prompt_nll.size(), line_sum / n, std::exp(line_sum / n));
+      print_line(event, i + 1);
     }
-    bar.update(static_cast<int64_t>(i + 1), static_cast<int64_t>(lines.size()));
-  }
-  if (!flags.model.json && !flags.logits) {
+    return {};
+  };
+  TRY_STATUS(score_prompts(*session.engine, std::move(prompts), flags.logits, &events, print));
+  if (!json) {
     const double mean = sum / static_cast<double>(std::max<int64_t>(1, n_scored));
     std::printf("all: %lld tokens scored, mean nll %.4f, perplexity %.3f\n",
                 static_cast<long long>(n_scored), mean, std::exp(mean));
