@@ -22,10 +22,11 @@ constexpr int64_t kRows = 4;  // of S, updated together
 // row waits for its own last update, so several groups of kRows take turns.
 constexpr int64_t kTileRows = 16;
 
-// A token as one head sees it; q and k normalised, q scaled, both zero up to a whole vector.
+// A token as one head sees it; q and k normalised, q scaled, both zero up to a whole vector. They
+// are aligned, or every load of theirs would meet two cache lines: a fifth of prefill.
 struct Token {
-  float q[kMaxDeltaKeyDim];
-  float k[kMaxDeltaKeyDim];
+  HWY_ALIGN float q[kMaxDeltaKeyDim];
+  HWY_ALIGN float k[kMaxDeltaKeyDim];
   const float* v;  // [value_dim]
   float* out;      // [value_dim]
   float decay;
