@@ -15,7 +15,9 @@ bool runs_here(Isa isa) {
     case Isa::baseline: return true;
     case Isa::avx2: return (targets & HWY_AVX2) != 0;
     case Isa::avx512: return (targets & HWY_AVX3) != 0;
-    case Isa::avx512_bf16: return (targets & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16");
+    case Isa::avx512_bf16:
+      return (targets & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16") &&
+             __builtin_cpu_supports("avx512vbmi");
   }
   return false;
 }

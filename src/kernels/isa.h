@@ -16,7 +16,7 @@ enum class Isa : uint8_t {
   baseline,     // what every x86-64 has
   avx2,         // AVX2 + FMA
   avx512,       // AVX-512 F, BW, CD, DQ, VL
-  avx512_bf16,  // the same with bf16 dot products
+  avx512_bf16,  // the same with bf16 dot products and VBMI (Cooper Lake lacks that: avx512)
 };
 
 const char* name(Isa isa);

@@ -115,7 +115,7 @@ template <int kVectors>
 HWY_INLINE void ScoreTile(const BlockWork& w, int64_t first) {
   for (int64_t g = w.tile->group_begin; g < w.tile->group_end; ++g) {
     // The first pass over the tile asks for the next one.
-    if (first == 0) prefetch(*w.next, g, g + 1, w.k_bytes(), w.v_bytes());
+    if (first == 0) prefetch(*w.next, g, g + 1, w.k_bytes, w.v_bytes);
     ScoreGroup<kVectors>(w, first, g);
   }
 }
@@ -335,7 +335,9 @@ ASHLAR_PER_ISA(highway_attention, Attention)
 
 void attention_bf16(const AttnPlan& plan, const AttnParams& params, Pool& pool) {
   const TileBody& body = tile_body(Isa::avx512);
-  attend(plan, params, params.compute == DType::bf16 ? with_bf16_products(body) : body, pool);
+  if (params.compute != DType::bf16) return attend(plan, params, body, pool);
+  const bool f8 = is_f8(params.kv.dtype);
+  attend(plan, params, f8 ? with_f8_products(body) : with_bf16_products(body), pool);
 }
 
 }  // namespace

@@ -59,6 +59,8 @@ void open_block(const Run& run, const AttnBlock& block, BlockWork& work) {
   work.token_scales = p.kv.has_token_scales();
   work.softcap = p.softcap;
   work.round_q = p.compute == DType::bf16;
+  work.k_bytes = p.kv.k_dim * size_of(p.kv.dtype);
+  work.v_bytes = p.kv.v_dim * size_of(p.kv.dtype);
   for (int32_t r = 0; r < work.n_quads * kQuad; ++r) {
     const int32_t row = std::min(r, work.n_rows - 1);
     const int32_t token = block.token_begin + row / group;
@@ -130,7 +132,7 @@ void run_task(const Run& run, const AttnTask& task, std::byte* scratch) {
   find(run, block, first, work.zeros, tiles[first % 2]);
   // The first tile at once; later ones are asked for by the bodies, one ahead.
   const Tile& start = tiles[first % 2];
-  prefetch(start, start.group_begin, start.group_end, work.k_bytes(), work.v_bytes());
+  prefetch(start, start.group_begin, start.group_end, work.k_bytes, work.v_bytes);
   run.body.pack(work);
   constexpr int32_t kTilesPerSplit = kKvSplit / kKvTile;
   for (int32_t index = first; index < end; ++index) {

@@ -87,6 +87,10 @@ struct BlockWork {
   bool token_scales = false;
   float softcap = 0.0f;
   bool round_q = false;  // q is rounded to bf16
+  // Of a token's row as it lies in its page, whatever a body then makes of it. V that is a part of
+  // K has none.
+  int64_t k_bytes = 0;
+  int64_t v_bytes = 0;
 
   const float* q_rows[kMaxBlockRows];
   float* out_rows[kMaxBlockRows];
@@ -106,10 +110,6 @@ struct BlockWork {
   Tile widened;  // for bodies that rewrite a tile's rows before they use them as they lie
   const Tile* next = nullptr;  // the tile after it, to prefetch; the same when it is the last
   State state;                 // of the split at hand
-
-  // A token's row as it lies in the page.
-  int64_t k_bytes() const { return k_dim * size_of(dtype); }
-  int64_t v_bytes() const { return v_dim * size_of(dtype); }
 };
 
 // One worker's memory, cut up.
@@ -139,9 +139,11 @@ const TileBody& tile_body(Isa isa);
 const TileBody& tile_body_plain();
 
 // The avx512 body with its products by bf16 dot products: q and probabilities are rounded, pages
-// hold bf16 or 8-bit floats, every one of which is a bf16 number. REQUIRES that this machine runs
-// avx512_bf16; returns the body as it is where no compiler can build that.
+// hold bf16. REQUIRES that this machine runs avx512_bf16; returns the body as it is where no
+// compiler can build that.
 TileBody with_bf16_products(TileBody body);
+// The same for pages of 8-bit floats, every one of which is a bf16 number.
+TileBody with_f8_products(TileBody body);
 
 // Runs a plan with a body. Latents ask for more than attention does: where the view has no V, the
 // head of K's rows serves; and the plan's KV heads may be a multiple of the view's, neighbours then
