@@ -1,7 +1,11 @@
 // Speculation: a draft says what its golden says, and whatever is proposed, what a request gives is
 // what it gives without, bit for bit.
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
 
 #include "checkpoint.h"
@@ -197,6 +201,30 @@ TEST_P(Speculation, TextLookedUp) {
   EXPECT_GT(mean_accepted(*session.engine), 1.2);
 }
 
+// A draft that is told how often to be right costs what it costs, and no answer changes.
+TEST_P(Speculation, RehearsedIsStraight) {
+  const std::string model = GetParam();
+  Session session = open_checkpoint(flags(model, dflash(model)));
+  Engine& engine = *session.engine;
+  std::map<RequestId, std::vector<int32_t>> answers;
+  for (size_t i = 0; i < kFew; ++i) answers[RequestId{i}] = plain(model)[i].tokens;
+  const auto counts = [&](double acceptance) {
+    const EngineStats before = engine.stats();
+    engine.rehearse({.acceptance = acceptance, .answers = answers});
+    expect_same(run_all(engine, problems(session, kFew)), plain(model));
+    const auto n = [](const EngineStats& stats) {
+      return std::accumulate(stats.n_accepted.begin(), stats.n_accepted.end(), int64_t{0});
+    };
+    return std::pair(engine.stats().n_drafted - before.n_drafted, n(engine.stats()) - n(before));
+  };
+  EXPECT_EQ(counts(0).second, 0);
+  const auto [drafted, accepted] = counts(1);
+  EXPECT_GT(drafted, 0);
+  EXPECT_GT(accepted, drafted * 8 / 10) << "all but those behind an answer's end";
+  EXPECT_GT(engine.stats().draft_seconds, 0);
+  EXPECT_GT(engine.stats().model_seconds, 0);
+}
+
 // Scores and last logits are asked of prompts, whatever is proposed after them.
 TEST_P(Speculation, ScoresStayScores) {
   const std::string model = GetParam();
@@ -364,6 +392,22 @@ TEST(SpeculationRefused, AFlagThatMakesNoSense) {
     ASSERT_FALSE(session) << text;
     EXPECT_NE(session.error().text.find(part), std::string::npos) << session.error().text;
   }
+}
+
+TEST(SpeculationRefused, AMaskInAFileOfItsOwn) {
+  const auto folder = std::filesystem::temp_directory_path() /
+                      fmt::format("ashlar_mask_{}", static_cast<int>(::getpid()));
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy(source_path("zoo/mimo-tiny-dflash/config.json"), folder / "config.json");
+  std::ofstream(folder / "mask_embedding.pt") << "x";
+  const auto target = read_model_spec(read_test_json("zoo/mimo-tiny/config.json"));
+  const auto read = read_speculation(
+      fmt::format(R"({{"method": "dflash", "model": "{}"}})", folder.string()), *target);
+  std::filesystem::remove_all(folder);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, Code::unsupported);
+  for (const char* part : {"mask_embedding.pt", "row 1279", "embed_tokens.weight"})
+    EXPECT_NE(read.error().text.find(part), std::string::npos) << read.error().text;
 }
 
 std::vector<int32_t> found(std::vector<int32_t> tokens, const Proposals& options, int32_t n) {
