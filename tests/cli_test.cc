@@ -133,6 +133,34 @@ TEST(Cli, EvalCountsExactMatches) {
   EXPECT_GE(json.find("exact_match")->as_double(), 0.85);
 }
 
+// What a draft saves at a chosen share of right proposals: 32 tokens after the prompts' step.
+TEST(Cli, BenchesADraftAtAnAcceptance) {
+  const std::string bench =
+      "bench model " + kZoo + " --memory 64MiB --prompt 16 --generate 33 --json" +
+      R"( --speculative-config '{"method": "dflash", "model": ")" + kZoo + R"(-dflash"}')";
+  struct Expected {
+    const char* acceptance;
+    int rounds, accepted;
+    double length;
+  };
+  for (const Expected& expected :
+       {Expected{"0", 31, 0, 1}, {"0.4286", 8, 24, 4}, {"1", 4, 28, 8}}) {
+    const Ran ran = ashlar(bench + " --acceptance " + expected.acceptance);
+    ASSERT_EQ(ran.code, 0) << ran.out;
+    const size_t line = ran.out.find('\n') + 1;
+    const Json plain = *parse_json(ran.out.substr(0, line), "plain");
+    const Json drafted = *parse_json(ran.out.substr(line), "drafted");
+    EXPECT_EQ(plain.find("steps")->as_int(), 32);
+    EXPECT_EQ(plain.find("tokens")->as_int(), 32);
+    EXPECT_EQ(drafted.find("tokens")->as_int(), 32);
+    EXPECT_EQ(drafted.find("rounds")->as_int(), expected.rounds) << ran.out;
+    EXPECT_EQ(drafted.find("accepted")->as_int(), expected.accepted);
+    EXPECT_EQ(drafted.find("mean_accepted_length")->as_double(), expected.length);
+    EXPECT_GT(drafted.find("draft_ms")->as_double(), 0);
+    EXPECT_GT(drafted.find("speed_up")->as_double(), 0);
+  }
+}
+
 TEST(Cli, HelpIsAManual) {
   for (const char* command :
        {"", "run", "score", "eval", "calibrate", "bench", "bench ops", "bench model"}) {
@@ -150,6 +178,10 @@ struct BadInput {
 TEST(Cli, BadFlagsAreOneClearErrorAndCode2) {
   const BadInput cases[] = {
       {"run MODEL", "no prompt: give -p, --messages or --tokens"},
+      {"bench model MODEL --acceptance 0.5", "--acceptance 0.5: nothing proposes; add"},
+      {"bench model MODEL --acceptance 1.5", "--acceptance"},
+      {R"(bench model MODEL --acceptance 1 --speculative-config '{"method": "ngram"}')",
+       "give --speculative-config a draft"},
       {"run /nowhere -p x", "/nowhere/config.json: cannot open"},
       {"run MODEL --tokens 1,2 -p x", "exactly one of -p, --messages and --tokens"},
       {"run MODEL --tokens 99999", "prompt token 0 is 99999: the vocabulary has ids 0 to"},

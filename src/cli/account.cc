@@ -15,8 +15,16 @@ double decode_rate(const Timing& timing, const Usage& usage) {
   return usage.completion_tokens > 1 && seconds > 0 ? (usage.completion_tokens - 1) / seconds : 0;
 }
 
+// "1 x (80 + 0)", or "1 x (80 + 0), 2 x (32 + 32)" where layers differ.
 std::string dims(const CacheGroup& group) {
-  return fmt::format("{} x ({} + {})", group.kv_heads, group.k_dim, group.v_dim);
+  std::vector<std::string> shapes;
+  for (int64_t i = 0; i < group.n_layers(); ++i) {
+    const CacheGroup& row = group.row(i);
+    std::string shape = fmt::format("{} x ({} + {})", row.kv_heads, row.k_dim, row.v_dim);
+    if (std::find(shapes.begin(), shapes.end(), shape) == shapes.end())
+      shapes.push_back(std::move(shape));
+  }
+  return fmt::format("{}", fmt::join(shapes, ", "));
 }
 
 // "16", or "32, 16" where groups differ.

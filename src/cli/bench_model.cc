@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cli/account.h"
+#include "cli/bench_model.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/speculation.h"
@@ -12,13 +13,6 @@
 
 namespace ashlar {
 namespace {
-
-struct BenchModelFlags {
-  ModelFlags model;
-  int32_t prompt = 128;
-  int32_t generate = 32;
-  int32_t batch = 1;
-};
 
 constexpr int32_t kRounds = 3;
 
@@ -37,15 +31,6 @@ std::vector<double> drive(Engine& engine) {
     if (!engine.step()) return seconds;
     seconds.push_back(watch.seconds());
   }
-}
-
-std::vector<int32_t> some_tokens(int64_t n, int32_t vocab, uint64_t seed) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < n; ++i) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<int32_t>((seed >> 33) % static_cast<uint64_t>(vocab)));
-  }
-  return tokens;
 }
 
 // The roof is the best of its own passes, so the percentage is the best step's.
@@ -97,6 +82,7 @@ Status bench_model(const BenchModelFlags& given, Isa isa) {
   // One prefill step for the whole batch, so that the two phases do not mix.
   flags.model.max_step_tokens = std::max(flags.model.max_step_tokens, flags.prompt * flags.batch);
   flags.model.max_running = std::max(flags.model.max_running, flags.batch);
+  if (flags.acceptance) return bench_acceptance(flags, isa);
   TRY(Session session, open_session(flags.model, isa));
   Engine& engine = *session.engine;
   const int32_t vocab = engine.model().spec().vocab;
@@ -160,6 +146,13 @@ class BenchModelCommand final : public Command {
         ->add_option("--batch", flags_.batch, "Sequences at once.")
         ->check(CLI::Range(1, 4096))
         ->capture_default_str();
+    app()
+        ->add_option("--acceptance", flags_.acceptance,
+                     "What the draft of --speculative-config costs and saves: the same requests "
+                     "without it and with it, its proposals replaced so that this share of them is "
+                     "right, 0 to 1. All of the work is done; weights may be dummies. The model is "
+                     "loaded twice.")
+        ->check(CLI::Range(0.0, 1.0));
   }
 
   Status run(Isa isa) override { return bench_model(flags_, isa); }
@@ -169,6 +162,15 @@ class BenchModelCommand final : public Command {
 };
 
 }  // namespace
+
+std::vector<int32_t> some_tokens(int64_t n, int32_t vocab, uint64_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < n; ++i) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    tokens.push_back(static_cast<int32_t>((seed >> 33) % static_cast<uint64_t>(vocab)));
+  }
+  return tokens;
+}
 
 std::unique_ptr<Command> make_bench_model(CLI::App* bench) {
   return std::make_unique<BenchModelCommand>(bench);

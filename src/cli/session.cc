@@ -109,7 +109,7 @@ Result<CacheLayout> choose_layout(const ModelFlags& flags, const ModelSpec& spec
   const std::optional<ModelSpec>& draft = speculation.draft;
   if (flags.layout == "uniform") {
     std::vector<PlannedModel> models = {{&spec, format}};
-    if (draft) models.push_back({&*draft, format});
+    if (draft) models.push_back({&*draft, draft_format(format)});
     auto layout = uniform_cache_layout(models, {.memory_bytes = memory,
                                                 .block_tokens = flags.block_size,
                                                 .step_tokens = flags.max_step_tokens,
@@ -224,6 +224,20 @@ Json describe_reuse(const CacheStats& stats) {
                       {"miss_tokens", std::move(misses)}};
 }
 
+// The layers of a group that differ in shape, one by one.
+Json describe_rows(const CacheGroup& group) {
+  Json::Array rows;
+  for (const CacheGroup& row : group.rows) {
+    rows.push_back(Json::Object{{"layer", row.layers[0]},
+                                {"kv_heads", row.kv_heads},
+                                {"k_dim", row.k_dim},
+                                {"v_dim", row.v_dim},
+                                {"dtype", name(row.dtype)},
+                                {"bytes_per_token", row.token_bytes()}});
+  }
+  return rows;
+}
+
 }  // namespace
 
 Result<Session> open_session(const ModelFlags& flags, Isa isa) {
@@ -321,6 +335,7 @@ Json describe_cache(const Engine& engine) {
                                   {"bytes_per_token", group.token_bytes()},
                                   {"peak_pages", peak},
                                   {"peak_bytes", peak * place.page_bytes}});
+    if (!group.rows.empty()) groups.back().as_object().emplace_back("rows", describe_rows(group));
   }
   const bool equal_blocks = std::string_view(layout.name) == "uniform";
   return Json::Object{{"layout", layout.name},

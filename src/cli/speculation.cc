@@ -24,6 +24,16 @@ Status check_keys(const Json& config, std::initializer_list<std::string_view> kn
   return {};
 }
 
+// Some drafts come with a vector of their own for the mask, beside their weights.
+Status check_mask(const std::string& folder, const ModelSpec& draft) {
+  const std::string file = folder + "/mask_embedding.pt";
+  if (!file_exists(file)) return {};
+  return unsupported(
+      "--speculative-config: {}: a mask vector in a file of its own is not read; copy it into row "
+      "{} (mask_token_id) of the target's embedding, embed_tokens.weight, and remove the file",
+      file, draft.draft->mask_token);
+}
+
 }  // namespace
 
 Result<SpeculationFlags> parse_speculation(const std::string& text) {
@@ -81,6 +91,7 @@ Result<Speculation> read_speculation(const std::string& text, const ModelSpec& t
     TRY(const std::string file, read_file(path));
     TRY(const Json config, parse_json(file, path));
     TRY(speculation.draft, read_draft_spec(config, target));
+    if (path != model) TRY_STATUS(check_mask(model, *speculation.draft));
   }
   const ModelSpec* draft = speculation.draft ? &*speculation.draft : nullptr;
   Proposals& proposals = speculation.proposals;

@@ -17,21 +17,23 @@ void Engine::tell_cache_range() {
   WriteStats all;
   std::string largest, dtype;
   for (const CacheGroup& group : cache_.groups()) {
-    if (!group.has_tokens() || !is_f8(group.dtype)) continue;
     WriteStats of_group;
-    for (const int32_t layer : group.layers) {
-      CHECK(static_cast<size_t>(layer) < stats.size(), "layer {} was not counted", layer);
-      const WriteStats& met = stats[static_cast<size_t>(layer)];
-      all.values += met.values;
-      all.clipped += met.clipped;
-      of_group.largest_k = std::max(of_group.largest_k, met.largest_k);
-      of_group.largest_v = std::max(of_group.largest_v, met.largest_v);
+    const CacheGroup* row = nullptr;  // an 8-bit one
+    for (int64_t i = 0; group.has_tokens() && i < group.n_layers(); ++i) {
+      const auto layer = static_cast<size_t>(group.layers[static_cast<size_t>(i)]);
+      if (!is_f8(group.row(i).dtype)) continue;
+      CHECK(layer < stats.size(), "layer {} was not counted", layer);
+      row = &group.row(i);
+      all.values += stats[layer].values;
+      all.clipped += stats[layer].clipped;
+      of_group.largest_k = std::max(of_group.largest_k, stats[layer].largest_k);
+      of_group.largest_v = std::max(of_group.largest_v, stats[layer].largest_v);
     }
-    dtype =
-        fmt::format("{} (up to {:g})", name(group.dtype), f8_format(group.dtype).largest_value());
+    if (row == nullptr) continue;
+    dtype = fmt::format("{} (up to {:g})", name(row->dtype), f8_format(row->dtype).largest_value());
     largest += fmt::format("{} {} {:.4g}", largest.empty() ? "" : ",", name(group.kind),
                            of_group.largest_k);
-    if (group.v_dim > 0) largest += fmt::format(" and {:.4g}", of_group.largest_v);
+    if (row->v_dim > 0) largest += fmt::format(" and {:.4g}", of_group.largest_v);
   }
   if (dtype.empty() || all.values == 0) return;
   log_warning(

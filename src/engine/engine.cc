@@ -1,10 +1,20 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/log.h"
 
 namespace ashlar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
 
 const char* name(Finish finish) {
   switch (finish) {
@@ -70,10 +80,17 @@ bool Engine::step() {
 }
 
 Result<ConstView> Engine::compute(StepPlan* plan) {
+  const auto start = Clock::now();
   TRY_STATUS(proposer_.propose(plan, pool_));
+  const auto proposed = Clock::now();
   pack(plan);
+  const auto packed = Clock::now();
   TRY(const ConstView logits, model_.forward(step_, pool_));
+  const auto modelled = Clock::now();
   proposer_.follow(step_, model_, pool_);
+  stats_.draft_seconds +=
+      seconds_between(start, proposed) + seconds_between(modelled, Clock::now());
+  stats_.model_seconds += seconds_between(packed, modelled);
   return logits;
 }
 

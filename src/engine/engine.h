@@ -36,6 +36,8 @@ struct EngineStats {
   int64_t n_rounds = 0;             // a sequence's steps with proposals
   int64_t n_drafted = 0;            // tokens proposed in them
   std::vector<int64_t> n_accepted;  // by place among the proposals
+  double draft_seconds = 0;         // of the draft: its blocks, and its K and V of every step
+  double model_seconds = 0;         // of the model's own passes
 };
 
 class Engine {
@@ -61,7 +63,8 @@ class Engine {
   const Proposer& proposer() const { return proposer_; }
   const EngineStats& stats() const { return stats_; }
 
-  void poison_freed_pages(bool on) { cache_.poison_freed_pages(on); }  // tests
+  void rehearse(Rehearsal rehearsal) { proposer_.rehearse(std::move(rehearsal)); }  // when idle
+  void poison_freed_pages(bool on) { cache_.poison_freed_pages(on); }               // tests
   void audit() const;
 
  private:

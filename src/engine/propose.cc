@@ -66,7 +66,33 @@ Status Proposer::propose(StepPlan* plan, Pool& pool) {
     TRY_STATUS(run_blocks(rest.first(n), pool));
     rest = rest.subspan(n);
   }
+  if (rehearsal_) {
+    for (Slice* slice : slices) recite(slice);
+  }
   return {};
+}
+
+void Proposer::rehearse(Rehearsal rehearsal) {
+  CHECK(draft_ && rehearsal.acceptance >= 0 && rehearsal.acceptance <= 1);
+  rehearsal_ = std::move(rehearsal);
+  wanted_ = 0;
+  n_right_ = 0;
+}
+
+void Proposer::recite(Slice* slice) {
+  const Sequence& s = *slice->sequence;
+  const auto answer = rehearsal_->answers.find(s.request.id);
+  if (answer == rehearsal_->answers.end()) return;
+  std::vector<int32_t>& drafts = slice->sequence->drafts;
+  // A little more than the sum of the shares: the tenth 0.1 is a whole token.
+  wanted_ += rehearsal_->acceptance * options_.n_tokens;
+  const int64_t n_right = static_cast<int64_t>(wanted_ + 1e-6) - n_right_;
+  n_right_ += n_right;
+  for (int64_t i = 0; i < std::ssize(drafts); ++i) {
+    const auto next = static_cast<size_t>(s.n_generated() + i);
+    const int32_t right = next < answer->second.size() ? answer->second[next] : 0;
+    drafts[static_cast<size_t>(i)] = i < n_right ? right : (right + 1) % draft_->spec().vocab;
+  }
 }
 
 // [pending token, mask, mask, ...]: row i proposes the token that stands at its own position. The

@@ -4,6 +4,7 @@
 // Whatever it proposes, the tokens given out are the model's own: a proposal only saves steps.
 // Engine thread only.
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -18,6 +19,14 @@ struct Proposals {
   // Of a look-up in the text: lengths of the ends that are looked for, 1 <= min <= max.
   int32_t lookup_max = 4;
   int32_t lookup_min = 2;
+};
+
+// For measuring what a draft costs and saves without one that is any good: it computes its blocks,
+// then says what the request is known to say next for a share of n_tokens, and wrong tokens after
+// that. The model checks them like any others.
+struct Rehearsal {
+  double acceptance = 0;                              // the share, in [0, 1]; even over steps
+  std::map<RequestId, std::vector<int32_t>> answers;  // what each request generates
 };
 
 // What followed the last earlier occurrence of the text's end: the longest end of lookup_min to
@@ -38,6 +47,8 @@ class Proposer {
   int32_t n_tokens() const { return options_.n_tokens; }
   // Positions it may write, from the pending token's on: those tokens must be reserved.
   int32_t n_rows() const;
+  // Until the next call. REQUIRES a draft; requests without an answer are proposed what it says.
+  void rehearse(Rehearsal rehearsal);
   const Model* draft() const { return draft_ ? &*draft_ : nullptr; }
 
   // Before pages are taken: how many tokens it would propose, at most n. A look-up is done here.
@@ -51,11 +62,15 @@ class Proposer {
  private:
   void add_block(const Slice& slice);
   Status run_blocks(std::span<Slice* const> slices, Pool& pool);
+  void recite(Slice* slice);
 
   Proposals options_;
   std::optional<Model> draft_;
   Step step_;  // the draft's
   std::vector<std::pair<float, int32_t>> sample_scratch_;
+  std::optional<Rehearsal> rehearsal_;
+  double wanted_ = 0;  // right proposals since it began; and how many there have been
+  int64_t n_right_ = 0;
 };
 
 }  // namespace ashlar

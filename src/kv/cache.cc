@@ -99,7 +99,7 @@ Cache::Cache(CacheLayout layout, int32_t block_tokens, Buffer memory, const Cach
 }
 
 PagedView Cache::view(size_t group, int64_t index) const {
-  const CacheGroup& g = groups_[group];
+  const CacheGroup& g = groups_[group].row(index);
   const int64_t layer_offset =
       arena_.layout().groups[group].layer_offsets[static_cast<size_t>(index)];
   return {.base = memory_.data(),

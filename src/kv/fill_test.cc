@@ -122,8 +122,8 @@ void expect_apart(const Cache& cache) {
     for (int64_t i = 0; group.has_tokens() && i < group.n_layers(); ++i) {
       const PagedView view = cache.view(g, i);
       EXPECT_GE(view.k_offset_bytes, end);
-      EXPECT_EQ(view.v_offset_bytes, view.k_offset_bytes + group.k_bytes());
-      end = view.k_offset_bytes + group.layer_bytes();
+      EXPECT_EQ(view.v_offset_bytes, view.k_offset_bytes + group.row(i).k_bytes());
+      end = view.k_offset_bytes + group.row(i).layer_bytes();
     }
     EXPECT_LE(end, place.page_bytes);
   }
@@ -196,13 +196,26 @@ TEST(Fill, UniformPaddingIsVisible) {
   EXPECT_GT(padding, 0);
 }
 
-// Latents and their index share one group of the reference, in rows of two shapes.
-TEST(Fill, WhatTheUniformPoolCannotRunIsRefused) {
-  const PublishedMix mix("deepseek-v3.2.json");
+// Latents and a draft's K and V keep the same tokens: one group of the reference, in whose blocks
+// every layer has a page of its own size.
+TEST(Fill, RowsOfDifferentShapesShareABlock) {
+  const PublishedMix mix("deepseek-v3-r1.json", "qwen3-8b-dflash-b16.json");
   const auto layout = uniform_cache_layout(mix.models(), uniform_of(mix, int64_t{60} << 30, 1));
-  ASSERT_FALSE(layout);
-  EXPECT_EQ(layout.error().code, Code::unsupported);
-  EXPECT_NE(layout.error().text.find("--layout arena"), std::string::npos) << layout.error().text;
+  ASSERT_TRUE(layout) << layout.error().text;
+  ASSERT_EQ(layout->groups.size(), 1u);
+  const CacheGroup& group = layout->groups[0];
+  ASSERT_EQ(group.rows.size(), 61u + 5u);
+  for (int64_t i = 0; i < group.n_layers(); ++i) {
+    EXPECT_EQ(group.layers[static_cast<size_t>(i)], i);
+    EXPECT_EQ(group.row(i).layer_bytes(), 16 * (i < 61 ? 576 : 8 * (128 + 128)) * 2);
+  }
+  const int64_t block = 16 * 2 * (61 * 576 + 5 * 8 * 256);
+  EXPECT_EQ(layout->arena.groups[0].page_data_bytes, block);
+  EXPECT_EQ(layout->arena.slab_bytes, round_up(block, 256));
+  EXPECT_EQ(layout->arena.n_slabs, (int64_t{60} << 30) / block);
+}
+
+TEST(Fill, WhatTheUniformPoolCannotRunIsRefused) {
   const PublishedMix plain("mimo-v2-flash.json");
   const auto small = uniform_cache_layout(plain.models(), uniform_of(plain, 1 << 20, 1));
   ASSERT_FALSE(small);

@@ -46,6 +46,7 @@ inline std::vector<PublishedMix> published_mixes() {
   mixes.emplace_back("mimo-v2.5-pro.json", "mimo-v2.5-pro-fp4-dflash.json");
   mixes.emplace_back("mimo-v2.5.json", "mimo-v2.5-dflash.json");
   mixes.emplace_back("qwen3.5-4b.json", "qwen3.5-4b-dflash.json");
+  mixes.emplace_back("deepseek-v3-r1.json", "qwen3-8b-dflash-b16.json");
   mixes.emplace_back("qwen3.5-397b-a17b-fp8.json", "", CacheFormat{.ranks = 2});
   return mixes;
 }

@@ -44,9 +44,46 @@ bool same_shape(const CacheGroup& a, const CacheGroup& b) {
          a.extra_bytes == b.extra_bytes && a.dtype == b.dtype && a.state_bytes == b.state_bytes;
 }
 
-// A group of the reference with its place in a block of `block_bytes`.
+// 8-bit rows of odd length would put what is behind them between the bytes of an element.
+Status check_aligned(const std::string& layer, const CacheGroup& row, int64_t offset) {
+  const int64_t unit = row.token_scales ? 4 : size_of(row.dtype);
+  if (offset % unit == 0) return {};
+  return unsupported(
+      "{}: its part of a block begins at byte {}, and its elements need a multiple of {}; choose a "
+      "--block-size that is one",
+      layer, offset, unit);
+}
+
+// Layers of one group, each at its place in a block. A mixed group's pages follow one another, each
+// as large as its layers need.
+Status add_layers(const UniformGroup& uniform, const Rows& rows, CacheGroup* group,
+                  GroupLayout* place) {
+  int64_t begin = 0;  // of a pack's page
+  for (size_t pack = 0; pack < uniform.packs.size(); ++pack) {
+    int64_t offset = begin;
+    for (const std::string& name : uniform.packs[pack]) {
+      CacheGroup row = row_of(rows, name);
+      row.page_tokens = group->page_tokens;
+      if (!uniform.mixed() && !same_shape(row, *group)) {
+        return unsupported(
+            "{} and {}: rows of {} and {} bytes a block in one group, whose pages are as large as "
+            "the first one's; use --layout arena",
+            uniform.packs[0][0], name, group->layer_bytes(), row.layer_bytes());
+      }
+      TRY_STATUS(check_aligned(name, row, offset));
+      group->layers.push_back(row.layers[0]);
+      place->layer_offsets.push_back(offset);
+      offset += row.layer_bytes();
+      if (uniform.mixed()) group->rows.push_back(std::move(row));
+    }
+    begin += page_bytes(uniform.mixed() ? uniform.members[pack].spec : uniform.spec);
+  }
+  place->page_bytes = round_up(begin, kGranuleBytes);
+  return {};
+}
+
+// A group of the reference with its place in a block.
 Status add_group(const UniformGroup& uniform, const Rows& rows, CacheLayout* layout) {
-  const int64_t page = page_bytes(uniform.spec);
   CacheGroup group = row_of(rows, uniform.packs[0][0]);
   group.layers.clear();
   if (uniform.spec.block_tokens > kMaxBlockTokens) {
@@ -54,25 +91,10 @@ Status add_group(const UniformGroup& uniform, const Rows& rows, CacheLayout* lay
                        uniform.packs[0][0], uniform.spec.block_tokens, kMaxBlockTokens);
   }
   group.page_tokens = static_cast<int32_t>(uniform.spec.block_tokens);
-  GroupLayout place{.page_bytes = round_up(uniform.n_packs() * page, kGranuleBytes),
-                    .pages_per_slab = 1};
-  for (size_t pack = 0; pack < uniform.packs.size(); ++pack) {
-    int64_t offset = static_cast<int64_t>(pack) * page;
-    for (const std::string& name : uniform.packs[pack]) {
-      const CacheGroup& row = row_of(rows, name);
-      if (uniform.mixed() || !same_shape(row, group)) {
-        return unsupported(
-            "{} and {}: rows of different shapes in one group cannot run in "
-            "this layout; use --layout arena",
-            uniform.packs[0][0], name);
-      }
-      group.layers.push_back(row.layers[0]);
-      place.layer_offsets.push_back(offset);
-      offset += group.layer_bytes();
-    }
-  }
+  GroupLayout place{.pages_per_slab = 1};
+  TRY_STATUS(add_layers(uniform, rows, &group, &place));
   if (!group.has_tokens()) {  // a page is one layer's, and a block is leased for all of them
-    place.page_bytes = round_up(page, kGranuleBytes);
+    place.page_bytes = round_up(page_bytes(uniform.spec), kGranuleBytes);
     place.pages_per_slab = static_cast<int32_t>(group.n_layers());
     place.layer_offsets.clear();
   }

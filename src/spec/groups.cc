@@ -162,6 +162,14 @@ const char* name(LayerKind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
+int64_t CacheGroup::page_data_bytes() const {
+  if (!has_tokens()) return state_bytes;
+  if (rows.empty()) return n_layers() * layer_bytes();
+  int64_t bytes = 0;
+  for (const CacheGroup& row : rows) bytes += row.layer_bytes();
+  return bytes;
+}
+
 int64_t CacheGroup::page_bytes() const { return round_up(page_data_bytes(), kGranuleBytes); }
 
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format) {
@@ -198,14 +206,18 @@ Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const Cache
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const ModelSpec& draft,
                                              const CacheFormat& format) {
   TRY(std::vector<CacheGroup> groups, cache_groups(model, format));
-  CacheFormat plain = format;
-  plain.packed_latent = false;
-  TRY(const std::vector<CacheGroup> more, cache_groups(draft, plain));
+  TRY(const std::vector<CacheGroup> more, cache_groups(draft, draft_format(format)));
   for (const CacheGroup& group : more) {
     groups.push_back(group);
     for (int32_t& layer : groups.back().layers) layer += static_cast<int32_t>(model.layers.size());
   }
   return groups;
+}
+
+CacheFormat draft_format(CacheFormat format) {
+  format.packed_latent = false;
+  format.skip_layers.clear();
+  return format;
 }
 
 std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens) {

@@ -32,25 +32,29 @@ struct CacheGroup {
   // Per token and layer beside the elements of K and V: scales, and a part kept wider than dtype.
   int32_t extra_bytes = 0;
   bool token_scales = false;  // the extra bytes are scales, which follow V (PagedView)
+  // Layers that share tables may differ in shape: one group of a single layer for each of `layers`,
+  // which says its shape, dtype and extra bytes; what is kept, and for how long, this group says.
+  // Empty: every layer is as the group says.
+  std::vector<CacheGroup> rows;
 
+  const CacheGroup& row(int64_t i) const {
+    return rows.empty() ? *this : rows[static_cast<size_t>(i)];
+  }
   int64_t n_layers() const { return static_cast<int64_t>(layers.size()); }
   bool has_tokens() const { return kind != LayerKind::state; }
   // K of one layer for one page; V follows it, and the next layer follows V.
   int64_t k_bytes() const { return int64_t{kv_heads} * page_tokens * k_dim * size_of(dtype); }
   int64_t v_bytes() const { return int64_t{kv_heads} * page_tokens * v_dim * size_of(dtype); }
-  // One layer's part of a page; of a state group the page itself.
+  // One layer's part of a page; of a state group the page itself. Of layers that differ: their
+  // row's.
   int64_t layer_bytes() const {
     return has_tokens() ? k_bytes() + v_bytes() + int64_t{extra_bytes} * page_tokens : state_bytes;
   }
   // Bytes of one token in all layers of the group; 0 for states, which no token adds to.
-  int64_t token_bytes() const {
-    return has_tokens() ? n_layers() * layer_bytes() / page_tokens : 0;
-  }
+  int64_t token_bytes() const { return has_tokens() ? page_data_bytes() / page_tokens : 0; }
   // Bytes that hold data in one page, and the page's size in the arena (whole granules). A page is
   // page_tokens tokens of all layers, or the state of one layer.
-  int64_t page_data_bytes() const {
-    return has_tokens() ? n_layers() * layer_bytes() : state_bytes;
-  }
+  int64_t page_data_bytes() const;
   int64_t page_bytes() const;
 };
 
@@ -78,6 +82,10 @@ Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const Cache
 // numbered after the target's.
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const ModelSpec& draft,
                                              const CacheFormat& format);
+
+// What of a target's format holds for its draft: not how latents are packed, nor which of the
+// target's layers keep another type.
+CacheFormat draft_format(CacheFormat format);
 
 // The same of one rank, where nothing can fail.
 std::vector<CacheGroup> cache_groups(const ModelSpec& model, DType dtype, int32_t page_tokens);
