@@ -57,7 +57,8 @@ std::vector<LayerNeed> attention_needs(const ModelSpec& model, std::span<const C
     for (int64_t i = 0; i < group.n_layers(); ++i) {
       const auto layer = static_cast<size_t>(group.layers[static_cast<size_t>(i)]);
       if (layer < first || layer - first >= model.layers.size()) continue;
-      LayerNeed row{.need = pages_of(group.row(i)), .kind = group.kind, .n_layers = 1, .draft = first > 0};
+      LayerNeed row{
+          .need = pages_of(group.row(i)), .kind = group.kind, .n_layers = 1, .draft = first > 0};
       const bool rounds = device == Device::Kind::cuda || fits_bf16(group.row(i).dtype);
       row.need.query = rounds ? compute : DType::f32;
       const Mixer& mixer = model.layers[layer - first].mixer;

@@ -33,7 +33,7 @@ UniformSpec token_spec(const CacheGroup& group, bool is_index, const UniformPlan
                    .chunk = group.chunk,
                    .strided = true};
   if (is_f8(group.dtype)) spec.quant = KvQuant::fp8_per_tensor;
-  if (group.token_scales) {
+  if (group.token_scales && group.kind != LayerKind::latent) {
     spec.quant = KvQuant::fp8_per_token_head;
     return spec;
   }

@@ -38,8 +38,12 @@ CacheGroup attention_group(const AttentionSpec& a, const CacheFormat& format) {
 }
 
 CacheGroup latent_group(const LatentSpec& latent, const CacheFormat& format) {
-  CacheGroup group{
-      .kind = LayerKind::latent, .kv_heads = 1, .k_dim = latent.row_dim(), .dtype = format.dtype};
+  CacheGroup group{.kind = LayerKind::latent,
+                   .kv_heads = 1,
+                   .k_dim = latent.row_dim(),
+                   .dtype = format.dtype,
+                   .extra_bytes = format.token_scales ? kScaleBytes : 0,
+                   .token_scales = format.token_scales};
   if (format.packed_latent) {
     const int32_t wider = static_cast<int32_t>(size_of(DType::bf16) - size_of(DType::f8e4m3));
     group.extra_bytes = latent.rope_dim * wider + latent.kv_lora / kScaleSpan * kScaleBytes;
@@ -115,15 +119,6 @@ Status check_skipped(const ModelSpec& model, const CacheFormat& format) {
   return {};
 }
 
-// Latents are read as keys and as values: one format, one scale.
-Status check_latent(const CacheFormat& format, size_t layer) {
-  if (!format.token_scales && format.dtype != DType::f8e5m2) return {};
-  return unsupported(
-      "cache dtype {}: layer {} keeps latents, which are stored as fp8_e4m3 with one scale for "
-      "all: use fp8, or let the latent layers skip the cache dtype",
-      format.token_scales ? "fp8_per_token_head" : "fp8_e5m2", layer);
-}
-
 // Scales of tokens are floats behind a page's K and V.
 Status check_scales_aligned(const CacheGroup& group, size_t layer) {
   const int64_t bytes = group.k_bytes() + group.v_bytes();
@@ -186,7 +181,6 @@ Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const Cache
       grouping.add(attention_group(*a, own), i);
     } else if (const auto* latent = std::get_if<LatentSpec>(&mixer)) {
       has_latent = true;
-      TRY_STATUS(check_latent(own, i));
       grouping.add(latent_group(*latent, own), i);
       if (latent->index_dim > 0) grouping.add(index_group(*latent, own), i);
     } else if (const auto* state = std::get_if<StateSpec>(&mixer)) {

@@ -75,7 +75,7 @@ struct CacheFormat {
 // What each page must hold. KV heads are divided among ranks, or replicated when ranks exceed them;
 // latents are whole on every rank. invalid when heads and ranks do not divide, for layers to skip
 // that hold no tokens, and for token scales that would lie unaligned; unsupported for packed_latent
-// without latents and for latents of another 8-bit format than e4m3 with one scale.
+// without latents.
 Result<std::vector<CacheGroup>> cache_groups(const ModelSpec& model, const CacheFormat& format);
 
 // Those of a target and of the draft that runs beside it: groups of their own, whose layers are

@@ -31,7 +31,7 @@ struct PagedView {
   float k_scale = 1.0f;  // stored = value / scale; used by FP8 pages only
   float v_scale = 1.0f;
   // When >= 0 (FP8 pages; a multiple of 4), every token of a head has scales of its own instead:
-  // `[kv_heads][page_tokens]` f32 of K here, and the same of V after them.
+  // `[kv_heads][page_tokens]` f32 of K here, and the same of V after them where there is V.
   int64_t scales_offset_bytes = -1;
 
   bool has_token_scales() const { return scales_offset_bytes >= 0; }

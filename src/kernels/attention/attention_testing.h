@@ -137,6 +137,7 @@ class Pages {
         const bool own = c.token_scales;
         put(c.k[i].data() + row * s.k_dim, s.k_dim, c.k_scale,
             own ? view_.k_token_scale(granule, head, slot) : nullptr, view_.k(granule, head, slot));
+        if (s.v_dim == 0) continue;
         put(c.v[i].data() + row * s.v_dim, s.v_dim, c.v_scale,
             own ? view_.v_token_scale(granule, head, slot) : nullptr, view_.v(granule, head, slot));
       }

@@ -80,7 +80,9 @@ void find_scales(const PagedView& kv, uint32_t granule, int64_t head, int64_t sl
                  int32_t end, Tile& tile) {
   const auto bytes = static_cast<size_t>(end - begin) * sizeof(float);
   std::memcpy(tile.k_scales + begin, kv.k_token_scale(granule, head, slot), bytes);
-  std::memcpy(tile.v_scales + begin, kv.v_token_scale(granule, head, slot), bytes);
+  const float* v =
+      kv.v_dim > 0 ? kv.v_token_scale(granule, head, slot) : kv.k_token_scale(granule, head, slot);
+  std::memcpy(tile.v_scales + begin, v, bytes);
 }
 
 // Finds tile `index` (positions from index * kKvTile) in the pages.

@@ -18,13 +18,12 @@ constexpr Device cuda(int32_t sm) { return {.kind = Device::Kind::cuda, .sm = sm
 constexpr AttentionBackend cpu_row(const char* name, Isa isa, AttentionForm form, const char* how) {
   const bool dots = isa == Isa::avx512_bf16;
   const bool latent = form == AttentionForm::latent;
-  const DTypeSet f8 = latent ? one_of({DType::f8e4m3}) : kF8;
   return {.name = name,
           .form = form,
           .least = cpu(isa),
           .queries = dots ? one_of({DType::bf16}) : one_of({DType::f32, DType::bf16}),
-          .pages = (dots ? one_of({DType::bf16}) : kFloats) | f8,
-          .token_scales = !latent,
+          .pages = (dots ? one_of({DType::bf16}) : kFloats) | kF8,
+          .token_scales = true,
           .bidirectional = !latent,
           .max_group = latent ? 0 : kMaxQueriesPerKvHead,
           .how = how};

@@ -178,13 +178,14 @@ void WriteToken(const KvWriteParams& p, const AttnSeq& seq, int32_t token, Write
                 .multiplier = 1.0f,
                 .scale = p.kv.k_scale,
                 .to = p.kv.k(granule, head, slot)};
+    WriteScaledRow(p, k, own ? p.kv.k_token_scale(granule, head, slot) : nullptr, stats,
+                   stats.largest_k);
+    if (p.kv.v_dim == 0) continue;
     const Row v{.from = reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim,
                 .n = p.kv.v_dim,
                 .multiplier = p.v_multiplier,
                 .scale = p.kv.v_scale,
                 .to = p.kv.v(granule, head, slot)};
-    WriteScaledRow(p, k, own ? p.kv.k_token_scale(granule, head, slot) : nullptr, stats,
-                   stats.largest_k);
     WriteScaledRow(p, v, own ? p.kv.v_token_scale(granule, head, slot) : nullptr, stats,
                    stats.largest_v);
   }

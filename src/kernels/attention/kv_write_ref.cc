@@ -64,6 +64,7 @@ void kv_write_ref(const KvWriteParams& p, Pool&) {
         write_row(p, reinterpret_cast<const float*>(p.k.data) + row * p.kv.k_dim, p.kv.k_dim, 1.0f,
                   p.kv.k_scale, own ? p.kv.k_token_scale(granule, head, slot) : nullptr,
                   p.kv.k(granule, head, slot), &stats.largest_k);
+        if (p.kv.v_dim == 0) continue;
         write_row(p, reinterpret_cast<const float*>(p.v.data) + row * p.kv.v_dim, p.kv.v_dim,
                   p.v_multiplier, p.kv.v_scale,
                   own ? p.kv.v_token_scale(granule, head, slot) : nullptr,

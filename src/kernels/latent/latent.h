@@ -8,7 +8,8 @@
 //   out[t, h] = sum_j softmax(s[t, h])[j] latent[j]
 //
 // q is absorbed already (q_nope * W_uk | rotated q_rope) and out still stands before W_uv
-// (DeepSeek-V2, 2.1). An FP8 row stands for stored * kv.k_scale, as key and as value.
+// (DeepSeek-V2, 2.1). An FP8 row stands for stored * kv.k_scale, or its own token's scale,
+// as key and as value.
 //
 // This is attention with K of width latent + rope whose first `latent` elements are V: the same
 // plan, the same tiles and splits at fixed absolute positions, hence the same law: a row's result
@@ -38,7 +39,7 @@ AttnPlan plan_latent(const LatentShape& shape, std::span<const AttnSeq> seqs, in
 struct LatentParams {
   ConstView q;   // [T, H, latent + rope] f32, dense
   View out;      // [T, H, latent] f32, dense
-  PagedView kv;  // f32, bf16, f16 or f8e4m3 pages; kv_heads 1, k_dim latent + rope, v_dim 0
+  PagedView kv;  // f32, bf16, f16 or FP8 pages; kv_heads 1, k_dim latent + rope, v_dim 0
   float scale = 1.0f;
   // f32, or bf16 (bf16 and FP8 pages only): q is rounded to bf16, and so are the probabilities
   // where the instruction set multiplies in bf16.

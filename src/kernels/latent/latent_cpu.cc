@@ -6,8 +6,8 @@
 #include "hwy/highway.h"
 
 #include "kernels/attention/attention-inl.h"
+#include "kernels/attention/tile.h"
 #include "kernels/latent/latent.h"
-#include "kernels/latent/latent_load.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
@@ -47,7 +47,8 @@ void LoadLatents(BlockWork& w) {
   if (w.dtype == DType::f32) return LoadLatentRows<float>(w);
   if (w.dtype == DType::bf16) return LoadLatentRows<Bf16>(w);
   if (w.dtype == DType::f16) return LoadLatentRows<F16>(w);
-  LoadLatentRows<F8E4M3>(w);
+  if (w.dtype == DType::f8e4m3) return LoadLatentRows<F8E4M3>(w);
+  LoadLatentRows<F8E5M2>(w);
 }
 
 }  // namespace ashlar::HWY_NAMESPACE
@@ -89,10 +90,13 @@ void latent_float(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
   run(plan, p, float_body(isa), pool);
 }
 
+// FP8 rows are taken straight from the pages, as key and as value.
 void latent_bf16(const AttnPlan& plan, const LatentParams& p, Pool& pool) {
   if (p.compute != DType::bf16) return latent_float<Isa::avx512>(plan, p, pool);
-  const TileBody body = with_bf16_products(float_body(Isa::avx512));
-  run(plan, p, p.kv.dtype == DType::f8e4m3 ? with_e4m3_load(body) : body, pool);
+  run(plan, p,
+      is_f8(p.kv.dtype) ? with_f8_products(tile_body(Isa::avx512))
+                        : with_bf16_products(float_body(Isa::avx512)),
+      pool);
 }
 
 }  // namespace

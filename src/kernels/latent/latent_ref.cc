@@ -14,8 +14,9 @@ double element(const std::byte* row, DType dtype, int64_t i) {
   if (dtype == DType::f32) return reinterpret_cast<const float*>(row)[i];
   if (dtype == DType::bf16) return to_float(reinterpret_cast<const Bf16*>(row)[i]);
   if (dtype == DType::f16) return to_float(reinterpret_cast<const F16*>(row)[i]);
-  CHECK(dtype == DType::f8e4m3, "{} pages", name(dtype));
-  return to_float(reinterpret_cast<const F8E4M3*>(row)[i]);
+  if (dtype == DType::f8e4m3) return to_float(reinterpret_cast<const F8E4M3*>(row)[i]);
+  CHECK(dtype == DType::f8e5m2, "{} pages", name(dtype));
+  return to_float(reinterpret_cast<const F8E5M2*>(row)[i]);
 }
 
 // One head of the token in row `row` of q, which sees positions [0, end).
@@ -24,17 +25,20 @@ void attend_row(const AttnShape& shape, const LatentParams& p, const AttnSeq& se
   const int64_t place = row * shape.heads + head;
   const float* q = reinterpret_cast<const float*>(p.q.data) + place * shape.k_dim;
   float* out = reinterpret_cast<float*>(p.out.data) + place * shape.v_dim;
-  const double stored = p.kv.dtype == DType::f8e4m3 ? p.kv.k_scale : 1.0;
   std::vector<double> scores;
   double max = -std::numeric_limits<double>::infinity();
   const auto row_of = [&](int32_t j) {
     return p.kv.k(seq.pages[j / p.kv.page_tokens], 0, j % p.kv.page_tokens);
   };
+  const auto scale_of = [&](int32_t j) -> double {
+    if (!p.kv.has_token_scales()) return is_f8(p.kv.dtype) ? p.kv.k_scale : 1.0f;
+    return *p.kv.k_token_scale(seq.pages[j / p.kv.page_tokens], 0, j % p.kv.page_tokens);
+  };
   for (int32_t j = 0; j < end; ++j) {
     double dot = 0;
     for (int64_t i = 0; i < shape.k_dim; ++i) {
       const double query = p.compute == DType::bf16 ? to_float(to_bf16(q[i])) : q[i];
-      dot += query * element(row_of(j), p.kv.dtype, i) * stored;
+      dot += query * element(row_of(j), p.kv.dtype, i) * scale_of(j);
     }
     scores.push_back(dot * p.scale);
     max = std::max(max, scores.back());
@@ -45,7 +49,7 @@ void attend_row(const AttnShape& shape, const LatentParams& p, const AttnSeq& se
     const double weight = std::exp(scores[static_cast<size_t>(j)] - max);
     sum += weight;
     for (size_t i = 0; i < total.size(); ++i) {
-      total[i] += weight * element(row_of(j), p.kv.dtype, static_cast<int64_t>(i)) * stored;
+      total[i] += weight * element(row_of(j), p.kv.dtype, static_cast<int64_t>(i)) * scale_of(j);
     }
   }
   for (size_t i = 0; i < total.size(); ++i) out[i] = static_cast<float>(total[i] / sum);
@@ -83,9 +87,10 @@ Roof roof(const AttnPlan& plan, const LatentParams& p) {
   for (const AttnSeq& seq : plan.seqs) {
     if (seq.q_len == 0) continue;
     const double q_len = seq.q_len, width = shape.k_dim + shape.v_dim;
-    roof.bytes +=
-        static_cast<double>(seq.kv_len) * shape.k_dim * static_cast<double>(size_of(p.kv.dtype)) +
-        q_len * shape.heads * width * 4;
+    roof.bytes += static_cast<double>(seq.kv_len) *
+                      static_cast<double>(shape.k_dim * size_of(p.kv.dtype) +
+                                          (p.kv.has_token_scales() ? int64_t{sizeof(float)} : 0)) +
+                  q_len * shape.heads * width * 4;
     roof.flops += (q_len * seq.kv_len - q_len * (q_len - 1) / 2) * shape.heads * 2 * width;
   }
   return roof;

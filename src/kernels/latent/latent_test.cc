@@ -6,7 +6,7 @@
 namespace ashlar {
 namespace {
 
-constexpr DType kDTypes[] = {DType::bf16, DType::f8e4m3, DType::f32, DType::f16};
+constexpr DType kDTypes[] = {DType::bf16, DType::f8e4m3, DType::f8e5m2, DType::f32, DType::f16};
 
 // As attention's: f32 sums in another order, or probabilities rounded to bf16.
 double bound(const LatentCase& c, Isa isa) {
@@ -27,7 +27,11 @@ TEST(Latent, WidthsAndDTypes) {
                                 {2, 40, 0},   {3, 33, 7},   {1, 1, 1},   {7, 20, 3}};
   for (const LatentShape& shape : shapes) {
     for (const DType dtype : kDTypes) {
-      expect_reference(random_latents(shape, {{1, 70}, {9, 33}, {1, 1}}, dtype, random), 16);
+      LatentCase c = random_latents(shape, {{1, 70}, {9, 33}, {1, 1}}, dtype, random);
+      expect_reference(c, 16);
+      if (!is_f8(dtype)) continue;
+      c.rows.token_scales = true;
+      expect_reference(c, 16);
     }
   }
 }

@@ -18,7 +18,7 @@ inline LatentCase random_latents(const LatentShape& shape, std::vector<SeqLength
                                  DType dtype, Random& random) {
   const AttnShape rows{.heads = shape.heads, .k_dim = shape.latent + shape.rope, .v_dim = 0};
   LatentCase made{.shape = shape, .rows = random_case(rows, std::move(lengths), dtype, random)};
-  if (dtype == DType::f8e4m3) made.rows.k_scale = 0.37f, made.rows.compute = DType::bf16;
+  if (is_f8(dtype)) made.rows.k_scale = 0.37f, made.rows.compute = DType::bf16;
   return made;
 }
 
