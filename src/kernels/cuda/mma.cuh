@@ -46,6 +46,15 @@ __device__ inline void load_matrix_transposed(uint32_t (&r)[4], uint32_t address
                : "memory");
 }
 
+__device__ inline float2 load_shared_pair(uint32_t address) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(pair.x), "=f"(pair.y)
+               : "r"(address)
+               : "memory");
+  return pair;
+}
+
 // d += a * b, 16x16 by 16x8, f32 sums.
 template <class Half>
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);

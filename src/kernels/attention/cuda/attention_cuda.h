@@ -120,8 +120,9 @@ CudaTiling mma_prefill_tiling(const AttnShape& shape);
 void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
                   CUstream_st* stream);
 
-// KvWriteParams in device memory: k and v bf16, f16 or f32 (v_dim 0: k alone), and the image that
-// plan_cuda() made of the same sequences at `workspace`. `stats` is not kept here and must be null.
+// KvWriteParams with k, v (bf16, f16 or f32; v_dim 0: k alone) and pages in device memory. The
+// sequences are the plan's (params.seqs is not looked at), in the order of their rows; its image
+// lies at `workspace`. `stats` is not kept here and must be null.
 void kv_write_cuda(const CudaPlan& plan, const KvWriteParams& params, const std::byte* workspace,
                    CUstream_st* stream);
 
