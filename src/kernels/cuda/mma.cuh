@@ -8,6 +8,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ashlar::cuda {
 
@@ -53,6 +54,26 @@ __device__ inline float2 load_shared_pair(uint32_t address) {
                : "r"(address)
                : "memory");
   return pair;
+}
+
+// A read that begins here, not where its value is first used.
+template <class T>
+__device__ inline T load_early(const T* from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t> bits;
+  if constexpr (sizeof(T) == 4)
+    asm volatile("ld.global.b32 %0, [%1];" : "=r"(bits) : "l"(from));
+  else
+    asm volatile("ld.global.b64 %0, [%1];" : "=l"(bits) : "l"(from));
+  return *reinterpret_cast<T*>(&bits);
+}
+
+__device__ inline uint4 load_early_16(const void* from) {
+  uint4 bits;
+  asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "l"(from));
+  return bits;
 }
 
 // d += a * b, 16x16 by 16x8, f32 sums.

@@ -65,15 +65,32 @@ class DeviceBytes {
   size_t bytes_;
 };
 
+static __global__ void read_everything(const uint4* from, int64_t n, uint32_t* out) {
+  uint32_t sum = 0;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (; i + 7 * step < n; i += 8 * step) {
+    uint4 part[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) part[k] = __ldcs(from + i + k * step);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum ^= part[k].x ^ part[k].y ^ part[k].z ^ part[k].w;
+  }
+  if (sum == 0x12345678) *out = sum;
+}
+
 // Median microseconds of `run` on the default stream, L2 emptied before each repetition.
 template <class Run>
-double median_us(Run run, int repetitions = 21) {
+double median_us(Run run, int repetitions = 21, bool clean = false) {
   static constexpr size_t kFlushBytes = size_t{256} << 20;
   const DeviceBytes flush(kFlushBytes);
   std::vector<cudaEvent_t> events(static_cast<size_t>(2 * repetitions));
   for (cudaEvent_t& event : events) CHECK_CUDA(cudaEventCreate(&event));
   for (int i = -2; i < repetitions; ++i) {
     CHECK_CUDA(cudaMemsetAsync(flush.get(), i, kFlushBytes));
+    if (clean)
+      read_everything<<<256, 512>>>(flush.as<uint4>(), kFlushBytes / sizeof(uint4),
+                                    flush.as<uint32_t>());
     if (i >= 0) CHECK_CUDA(cudaEventRecord(events[static_cast<size_t>(2 * i)]));
     run();
     if (i >= 0) CHECK_CUDA(cudaEventRecord(events[static_cast<size_t>(2 * i + 1)]));
@@ -99,20 +116,6 @@ struct DeviceRoof {
     return 1e6 * std::max(bytes / read_bytes_per_s, flops / mma_flops_per_s);
   }
 };
-
-static __global__ void read_everything(const uint4* from, int64_t n, uint32_t* out) {
-  uint32_t sum = 0;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  for (; i + 7 * step < n; i += 8 * step) {
-    uint4 part[8];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) part[k] = __ldcs(from + i + k * step);
-#pragma unroll
-    for (int k = 0; k < 8; ++k) sum ^= part[k].x ^ part[k].y ^ part[k].z ^ part[k].w;
-  }
-  if (sum == 0x12345678) *out = sum;
-}
 
 static __global__ void multiply_registers(int rounds, float* out) {
   float d[8][4] = {};

@@ -50,7 +50,9 @@ struct CudaWork {
   int32_t q_begin = 0;
   int32_t q_position = 0;  // where its first query stands
   int32_t kv_len = 0;
-  int32_t pad = 0;
+  int32_t kv_head = 0;
+  // r / n_heads == r * heads_inverse >> 16 for every r < 256 where n_heads <= 128.
+  int32_t heads_inverse = 0;
   const uint32_t* pages = nullptr;
 };
 static_assert(sizeof(CudaWork) == 64);

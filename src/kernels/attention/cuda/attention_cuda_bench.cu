@@ -1,7 +1,7 @@
 // attention_cuda_bench: the CUDA bodies on large shapes, L2 cold, each checked against the plain
 // body on the same inputs. One JSON line a case, then a table.
 //
-//   attention_cuda_bench [--only TEXT] [--split TOKENS]
+//   attention_cuda_bench [--only TEXT] [--split TOKENS] [--blocks PER_SM] [--clean 1]
 
 #include <cstdio>
 #include <cstring>
@@ -27,6 +27,10 @@ struct Setup {
   bool sinks = false;
   bool token_scales = false;
 };
+
+// Pages lie anywhere in an arena of at least this size, as in service: a small one's share of the
+// memory channels is a matter of luck.
+constexpr int64_t kArenaBytes = int64_t{8} << 30;
 
 constexpr AttnShape kGqa{.heads = 64, .kv_heads = 4, .k_dim = 192, .v_dim = 128};
 constexpr AttnShape kWindow{.heads = 64, .kv_heads = 8, .k_dim = 192, .v_dim = 128, .window = 128};
@@ -106,7 +110,7 @@ class Step {
   }
 
   std::vector<float> run(void (*body)(const CudaPlan&, const AttnParams&, CUstream_st*),
-                         const CudaTiling& tiling, double* us) {
+                         const CudaTiling& tiling, double* us, bool clean = false) {
     const CudaPlan plan = plan_cuda(setup_.shape, tiling, seqs_, cuda::n_multiprocessors());
     const cuda::DeviceBytes workspace(static_cast<size_t>(plan.workspace_bytes));
     upload(plan, workspace.get(), nullptr);
@@ -120,7 +124,7 @@ class Step {
                             .sinks = setup_.sinks ? sinks_.as<float>() : nullptr,
                             .workspace = {workspace.get(), workspace.bytes()}};
     if (us)
-      *us = cuda::median_us([&] { body(plan, params, nullptr); });
+      *us = cuda::median_us([&] { body(plan, params, nullptr); }, 21, clean);
     else
       body(plan, params, nullptr);
     CHECK_CUDA(cudaDeviceSynchronize());
@@ -172,7 +176,8 @@ class Step {
     const int64_t page_bytes =
         head_rows * ((s.k_dim + s.v_dim) * size_of(setup_.pages) + (setup_.token_scales ? 8 : 0));
     CHECK(page_bytes % kGranuleBytes == 0);
-    const auto n_pages = static_cast<int64_t>(this->n_pages()), seq_pages = n_pages / setup_.batch;
+    const auto seq_pages = static_cast<int64_t>(this->n_pages()) / setup_.batch;
+    const int64_t n_pages = std::max(seq_pages * setup_.batch, kArenaBytes / page_bytes);
     cuda::DeviceBytes pages(static_cast<size_t>(n_pages * page_bytes));
     fill_normal<<<4096, 256>>>(pages.get(), setup_.pages,
                                n_pages * page_bytes / size_of(setup_.pages), 1,
@@ -184,6 +189,7 @@ class Step {
     for (size_t i = 0; i < places.size(); ++i)
       places[i] = static_cast<uint32_t>(static_cast<int64_t>(i) * page_bytes / kGranuleBytes);
     std::shuffle(places.begin(), places.end(), std::mt19937(3));
+    places.resize(this->n_pages());
     tables_.write(places);
     for (int32_t i = 0; i < setup_.batch; ++i) {
       seqs_.push_back({.q_begin = i * setup_.q_len,
@@ -219,15 +225,18 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
   return std::sqrt(difference / norm);
 }
 
-void bench(const Setup& setup, int split, const cuda::DeviceRoof& roof, std::string& table) {
+void bench(const Setup& setup, int split, int blocks, bool clean, const cuda::DeviceRoof& roof,
+           std::string& table) {
   Step step(setup);
   const bool decode = setup.q_len * setup.shape.heads / setup.shape.kv_heads <= 64;
   CudaTiling tiling = decode ? mma_decode_tiling(setup.shape) : mma_prefill_tiling(setup.shape);
   if (split > 0 && tiling.kv_split > 0) tiling.kv_split = split;
+  if (blocks > 0) tiling.blocks_per_sm = blocks;
   double us = 0;
-  const std::vector<float> actual = step.run(attention_cuda_mma, tiling, &us);
+  const std::vector<float> actual = step.run(attention_cuda_mma, tiling, &us, clean);
   const double error = relative_error(actual, step.run(attention_cuda_plain, tiling, nullptr));
   const double percent = 100 * roof.us(step.bytes(), step.flops()) / us;
+  std::fflush(stdout);
   std::printf(
       "{\"case\": \"%s\", \"us\": %.2f, \"bytes\": %.0f, \"flops\": %.0f, \"roof_percent\": %.1f, "
       "\"relative_error\": %.2e}\n",
@@ -244,9 +253,12 @@ void bench(const Setup& setup, int split, const cuda::DeviceRoof& roof, std::str
 
 int main(int n_args, char** args) {
   std::string only;
-  int split = 0;
+  int split = 0, blocks = 0;
+  bool clean = false;
   for (int i = 1; i + 1 < n_args; i += 2) {
     if (std::strcmp(args[i], "--only") == 0) only = args[i + 1];
+    if (std::strcmp(args[i], "--blocks") == 0) blocks = std::stoi(args[i + 1]);
+    if (std::strcmp(args[i], "--clean") == 0) clean = std::stoi(args[i + 1]) != 0;
     if (std::strcmp(args[i], "--split") == 0) split = std::stoi(args[i + 1]);
   }
   if (!ashlar::cuda::has_device()) {
@@ -256,7 +268,8 @@ int main(int n_args, char** args) {
   const ashlar::cuda::DeviceRoof roof = ashlar::cuda::measure_roof();
   std::string table;
   for (const ashlar::Setup& setup : ashlar::setups())
-    if (setup.name.find(only) != std::string::npos) ashlar::bench(setup, split, roof, table);
+    if (setup.name.find(only) != std::string::npos)
+      ashlar::bench(setup, split, blocks, clean, roof, table);
   std::printf("\nread %.2f TB/s, mma.sync %.0f TFLOP/s\n%s", roof.read_bytes_per_s / 1e12,
               roof.mma_flops_per_s / 1e12, table.c_str());
 }

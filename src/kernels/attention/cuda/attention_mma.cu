@@ -9,26 +9,22 @@ namespace ashlar {
 namespace {
 
 constexpr int32_t kDecodeRows = cuda::kMmaRows;
-constexpr int32_t kPrefillRows = cuda::kMmaRows * cuda::kMmaWarps;
-constexpr int32_t kDecodeSplit = 256;
+constexpr int32_t kPrefillRows = cuda::kMmaRows * cuda::kMmaPrefillTeam;
+constexpr int32_t kDecodeSplit = 512;
 // Windows up to here are walked by one block: a second launch costs more than the walk.
 constexpr int32_t kWholeWindow = 1024;
 
-cuda::MmaLaunch variant(DType pages, int32_t rows, int k_dim, int v_dim) {
-  const bool decode = rows == kDecodeRows;
+template <int kTeam>
+cuda::MmaLaunch variant(DType pages, bool token_scales, int keys, int values) {
   switch (pages) {
-    case DType::bf16:
-      return decode ? cuda::mma_decode<DType::bf16>(k_dim, v_dim)
-                    : cuda::mma_prefill<DType::bf16>(k_dim, v_dim);
-    case DType::f16:
-      return decode ? cuda::mma_decode<DType::f16>(k_dim, v_dim)
-                    : cuda::mma_prefill<DType::f16>(k_dim, v_dim);
+    case DType::bf16: return cuda::find_mma<DType::bf16, kTeam, false>(keys, values);
+    case DType::f16: return cuda::find_mma<DType::f16, kTeam, false>(keys, values);
     case DType::f8e4m3:
-      return decode ? cuda::mma_decode<DType::f8e4m3>(k_dim, v_dim)
-                    : cuda::mma_prefill<DType::f8e4m3>(k_dim, v_dim);
+      return token_scales ? cuda::find_mma<DType::f8e4m3, kTeam, true>(keys, values)
+                          : cuda::find_mma<DType::f8e4m3, kTeam, false>(keys, values);
     case DType::f8e5m2:
-      return decode ? cuda::mma_decode<DType::f8e5m2>(k_dim, v_dim)
-                    : cuda::mma_prefill<DType::f8e5m2>(k_dim, v_dim);
+      return token_scales ? cuda::find_mma<DType::f8e5m2, kTeam, true>(keys, values)
+                          : cuda::find_mma<DType::f8e5m2, kTeam, false>(keys, values);
     default: return nullptr;
   }
 }
@@ -54,7 +50,6 @@ cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
       .page_shift = log2_of(p.kv.page_tokens),
       .kv_heads = shape.kv_heads,
       .heads = shape.heads,
-      .group = shape.heads / shape.kv_heads,
       .logit_scale = p.softcap != 0 ? k_scale / p.softcap : k_scale * cuda::kLog2E,
       .softcap_log2 = p.softcap * cuda::kLog2E,
       .v_scale = tensor_scales ? p.kv.v_scale : 1.0f,
@@ -63,10 +58,11 @@ cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
       .causal = shape.causal,
       .is_bf16 = p.q.dtype == DType::bf16,
       .works = reinterpret_cast<const CudaWork*>(workspace + plan.works_offset),
-      // With a work each, block b's is the b-th: one read less before it starts.
+      // One read less before a block can start, where it may as well do without.
       .queue = plan.n_works == plan.n_blocks
                    ? nullptr
                    : reinterpret_cast<const int32_t*>(workspace + plan.queue_offset),
+      .n_works = plan.n_works,
       .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
       .state_floats = plan.state_bytes / int64_t{sizeof(float)},
       .kv_split = plan.tiling.kv_split,
@@ -84,7 +80,7 @@ Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
     return unsupported(
         "{} pages beside {} queries: the mma body takes pages of the queries' type {}",
         name(kv.dtype), name(q), "or 8-bit floats");
-  if (!variant(kv.dtype, kDecodeRows, shape.k_dim, shape.v_dim))
+  if (!variant<1>(kv.dtype, false, shape.k_dim, shape.v_dim))
     return unsupported("widths {}/{}: the mma body takes {}", shape.k_dim, shape.v_dim,
                        "64/64, 96/96, 128/128, 192/128, 256/256 and 48/32");
   if (kv.page_tokens < 16 || (kv.page_tokens & (kv.page_tokens - 1)) != 0)
@@ -99,7 +95,9 @@ Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
 
 CudaTiling mma_decode_tiling(const AttnShape& shape) {
   const bool whole = shape.window > 0 && shape.window <= kWholeWindow;
-  return {.rows = kDecodeRows, .kv_split = whole ? 0 : kDecodeSplit, .blocks_per_sm = 2};
+  return {.rows = kDecodeRows,
+          .kv_split = whole ? 0 : kDecodeSplit,
+          .blocks_per_sm = shape.v_dim > 128 ? 1 : 2};
 }
 
 CudaTiling mma_prefill_tiling(const AttnShape&) {
@@ -112,13 +110,15 @@ void attention_cuda_mma(const CudaPlan& plan, const AttnParams& params, CUstream
   CHECK(static_cast<bool>(takes), "{}", takes.error().text);
   CHECK(tiling.rows == kDecodeRows || (tiling.rows == kPrefillRows && tiling.kv_split == 0),
         "rows {} split {}", tiling.rows, tiling.kv_split);
-  CHECK(tiling.kv_split % 128 == 0, "split {}", tiling.kv_split);  // chunks of every team
+  CHECK(tiling.kv_split % 256 == 0, "split {}", tiling.kv_split);  // chunks of every team
   CHECK(is_aligned(params.q.data) && is_aligned(params.out.data) && is_aligned(params.kv.base),
         "q, out and pages begin at multiples of 16 bytes");
   if (plan.n_works == 0) return;
   const cuda::MmaArgs args = args_of(plan, params);
-  variant(params.kv.dtype, tiling.rows, plan.shape.k_dim, plan.shape.v_dim)(args, plan.n_blocks,
-                                                                            stream);
+  const auto find = tiling.rows == kDecodeRows ? variant<1> : variant<cuda::kMmaPrefillTeam>;
+  const bool token_scales = params.kv.has_token_scales();
+  const int k_dim = plan.shape.k_dim, v_dim = plan.shape.v_dim;
+  find(params.kv.dtype, token_scales, k_dim, v_dim)(args, plan.n_blocks, stream);
   merge_states(plan, params, args.v_scale, stream);
 }
 

@@ -9,7 +9,8 @@
 namespace ashlar {
 namespace {
 
-constexpr int kBatch = 8;  // states whose reads are in flight together
+constexpr int kMaxThreads = 256;  // v_dim 512
+constexpr int kBatch = 8;         // states whose reads are in flight together
 
 struct MergeArgs {
   const CudaMerge* merges;
@@ -24,13 +25,17 @@ struct MergeArgs {
 };
 
 // A block per row of a merge, a thread per two of its elements.
-__global__ void merge_rows(const MergeArgs args) {
-  cuda::wait_for_dependencies();
+__global__ void __launch_bounds__(kMaxThreads, 4) merge_rows(const MergeArgs args) {
   const CudaMerge merge = args.merges[blockIdx.x];
   const int row = static_cast<int>(blockIdx.y);
   if (row >= (merge.token_end - merge.token_begin) * merge.n_heads) return;
   const int dim = 2 * static_cast<int>(threadIdx.x);
   if (dim >= args.v_dim) return;
+  // Everything but the states was there before the kernel that leaves them.
+  const int head = merge.head_begin + row % merge.n_heads;
+  const int64_t token = merge.q_begin + merge.token_begin + row / merge.n_heads;
+  const float sink = cuda::sink_of(args.sinks, head);
+  cuda::wait_for_dependencies();
   const int64_t row_floats = 2 + args.v_dim, state_floats = args.rows * row_floats;
   const float* from = args.states + merge.state * state_floats + row * row_floats;
 
@@ -53,9 +58,7 @@ __global__ void merge_rows(const MergeArgs args) {
       high = fold(high, values[i].y);
     }
   }
-  const int head = merge.head_begin + row % merge.n_heads;
-  const int64_t token = merge.q_begin + merge.token_begin + row / merge.n_heads;
-  const float factor = cuda::final_factor(m, d, cuda::sink_of(args.sinks, head), args.v_scale);
+  const float factor = cuda::final_factor(m, d, sink, args.v_scale);
   cuda::store_pair(args.out, args.is_bf16, (token * args.heads + head) * args.v_dim + dim,
                    low * factor, high * factor);
 }
@@ -70,7 +73,8 @@ void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream) {
 void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
                   CUstream_st* stream) {
   if (plan.n_merges == 0) return;
-  CHECK(plan.shape.v_dim % 2 == 0, "v_dim {}", plan.shape.v_dim);
+  CHECK(plan.shape.v_dim % 2 == 0 && plan.shape.v_dim <= 2 * kMaxThreads, "v_dim {}",
+        plan.shape.v_dim);
   const std::byte* workspace = params.workspace.data();
   const MergeArgs args{
       .merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),

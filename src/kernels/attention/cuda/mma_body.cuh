@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "kernels/attention/cuda/mma_query.cuh"
 #include "kernels/attention/cuda/mma_source.cuh"
 #include "kernels/attention/cuda/mma_variants.cuh"
@@ -18,12 +20,6 @@ struct Share {
   float m[2], d[2];
   float o[L::kSlice][4];
 
-  __device__ void clear() {
-    for (int i = 0; i < 2; ++i) m[i] = -CUDART_INF_F, d[i] = 0;
-#pragma unroll
-    for (int block = 0; block < L::kSlice; ++block)
-      for (int i = 0; i < 4; ++i) o[block][i] = 0;
-  }
   __device__ void add(const Share& next) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -39,13 +35,10 @@ struct Share {
   }
 };
 
-// Adds up what the teams found in their chunks of a split, in the order of the teams, and leaves
-// each warp its slice. All threads of the block.
+// Scales a team's sums to the largest maximum of all teams, which `share` then has, with d.
 template <class L>
-__device__ Share<L> meet(const Walk<L>& walk, std::byte* shared) {
-  static_assert(L::kTeam == 1);
+__device__ void scale_to_all(Walk<L>& walk, std::byte* shared, Share<L>& share) {
   auto* sums = reinterpret_cast<float2*>(shared + L::kSumsAt);
-  auto* exchange = reinterpret_cast<float4*>(shared + L::kExchangeAt);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, row = lane / 4;
   if (lane % 4 == 0) {
@@ -53,54 +46,88 @@ __device__ Share<L> meet(const Walk<L>& walk, std::byte* shared) {
       sums[warp * kMmaRows + row + 8 * i] = make_float2(walk.m[i], walk.d[i]);
   }
   __syncthreads();
-  Share<L> share;
-  float own[2];
+#pragma unroll
   for (int i = 0; i < 2; ++i) {
-    float2 parts[kMmaWarps];
+    float2 parts[L::kTeams];
     float highest = -CUDART_INF_F;
-    for (int team = 0; team < kMmaWarps; ++team) {
+#pragma unroll
+    for (int team = 0; team < L::kTeams; ++team) {
       parts[team] = sums[team * kMmaRows + row + 8 * i];
       highest = fmaxf(highest, parts[team].x);
     }
     share.m[i] = highest, share.d[i] = 0;
-    for (int team = 0; team < kMmaWarps; ++team) {
+#pragma unroll
+    for (int team = 0; team < L::kTeams; ++team) {
       const float factor = exp2_approx(parts[team].x - reference_of(highest));
       share.d[i] = __fmaf_rn(parts[team].y, factor, share.d[i]);
     }
-    own[i] = exp2_approx(walk.m[i] - reference_of(highest));
-  }
-  const auto place = [&](int to, int from, int block) {  // a team sends to the three others
-    return ((to * (L::kTeams - 1) + from - (from > to)) * L::kSlice + block) * kWarp + lane;
-  };
+    const float own = exp2_approx(walk.m[i] - reference_of(highest));
 #pragma unroll
-  for (int to = 0; to < L::kTeams; ++to) {
-#pragma unroll
-    for (int block = 0; block < L::kSlice; ++block) {
-      const float(&o)[4] = walk.o[to * L::kSlice + block];
-      const float4 part = make_float4(__fmul_rn(o[0], own[0]), __fmul_rn(o[1], own[0]),
-                                      __fmul_rn(o[2], own[1]), __fmul_rn(o[3], own[1]));
-      if (to != warp) {
-        exchange[place(to, warp, block)] = part;
-      } else {
-        share.o[block][0] = part.x, share.o[block][1] = part.y;
-        share.o[block][2] = part.z, share.o[block][3] = part.w;
-      }
+    for (int block = 0; block < L::kBlocks; ++block) {
+      for (int column = 0; column < 2; ++column)
+        walk.o[block][2 * i + column] = __fmul_rn(walk.o[block][2 * i + column], own);
     }
+  }
+}
+
+// The slice of the values that a warp has once teams have met.
+template <class L>
+__device__ int slice_of_warp() {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  static_assert(L::kTeams == 4);
+  return warp % 2 * 2 + warp / 2;
+}
+
+// One step of meet(): warps kStep apart send each other half of their 2 * kKept blocks and add what
+// comes to the other half, their first kKept blocks from then on. A warp writes first to the box
+// that has its number, then to the one that it alone has read. Rows of the lane: one or two.
+template <class L, int kRows, int kStep, int kKept>
+__device__ void halve(float (&o)[L::kBlocks][4], float* boxes) {
+  using Part = std::conditional_t<kRows == 2, float4, float2>;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  constexpr int kTurned = kStep - 1, kBox = L::kBlocks / 2 * kWarp;
+  Part* to = reinterpret_cast<Part*>(boxes) + (warp ^ kTurned) * kBox;
+  const Part* from = reinterpret_cast<Part*>(boxes) + (warp ^ kStep ^ kTurned) * kBox;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const bool keeps_upper = (warp & kStep) != 0;
+#pragma unroll
+  for (int block = 0; block < kKept; ++block) {
+    float sent[2 * kRows];
+#pragma unroll
+    for (int i = 0; i < 2 * kRows; ++i) {
+      const float low = o[block][i], high = o[block + kKept][i];
+      sent[i] = keeps_upper ? low : high;
+      o[block][i] = keeps_upper ? high : low;
+    }
+    to[block * kWarp + lane] = *reinterpret_cast<Part*>(sent);
   }
   __syncthreads();
 #pragma unroll
-  for (int block = 0; block < L::kSlice; ++block) {
-    const float(&o)[4] = share.o[block];
-    float4 sum = make_float4(0, 0, 0, 0);
-    for (int from = 0; from < L::kTeams; ++from) {
-      const float4 part =
-          from == warp ? make_float4(o[0], o[1], o[2], o[3]) : exchange[place(warp, from, block)];
-      sum.x = __fadd_rn(sum.x, part.x), sum.y = __fadd_rn(sum.y, part.y);
-      sum.z = __fadd_rn(sum.z, part.z), sum.w = __fadd_rn(sum.w, part.w);
-    }
-    share.o[block][0] = sum.x, share.o[block][1] = sum.y;
-    share.o[block][2] = sum.z, share.o[block][3] = sum.w;
+  for (int block = 0; block < kKept; ++block) {
+    const Part part = from[block * kWarp + lane];
+#pragma unroll
+    for (int i = 0; i < 2 * kRows; ++i)
+      o[block][i] = __fadd_rn(o[block][i], reinterpret_cast<const float*>(&part)[i]);
   }
+  if constexpr (2 * kStep < L::kTeams) halve<L, kRows, 2 * kStep, kKept / 2>(o, boxes);
+}
+
+// Adds up what the teams found in their chunks of a split and leaves each warp a slice: a tree, the
+// same whatever the batch. All threads of the block. Upper rows that there are not stay as they
+// are.
+template <class L>
+__device__ Share<L> meet(Walk<L>& walk, int n_rows, std::byte* shared) {
+  static_assert(L::kTeam == 1);
+  Share<L> share;
+  scale_to_all(walk, shared, share);
+  auto* boxes = reinterpret_cast<float*>(shared + L::kExchangeAt);
+  if (n_rows > kMmaRows / 2)
+    halve<L, 2, 1, L::kBlocks / 2>(walk.o, boxes);
+  else
+    halve<L, 1, 1, L::kBlocks / 2>(walk.o, boxes);
+#pragma unroll
+  for (int block = 0; block < L::kSlice; ++block)
+    for (int i = 0; i < 4; ++i) share.o[block][i] = walk.o[block][i];
   return share;
 }
 
@@ -140,14 +167,14 @@ __device__ void write_state(const MmaArgs& args, const CudaWork& work, int state
 
 template <class L, int kPairs>
 __device__ void write_rows(const MmaArgs& args, const CudaWork& work, int first_row, int slice,
-                           const float (&m)[2], const float (&d)[2], const float (&o)[kPairs][4]) {
+                           const float (&sinks)[2], const float (&m)[2], const float (&d)[2],
+                           const float (&o)[kPairs][4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = first_row + lane / 4 + 8 * i;
     if (row >= rows_of(work)) continue;
-    const float sink = sink_of(args.sinks, work.head_begin + row % work.n_heads);
-    const float factor = final_factor(m[i], d[i], sink, args.v_scale);
+    const float factor = final_factor(m[i], d[i], __fmul_rn(sinks[i], kLog2E), args.v_scale);
     const int64_t at = row_of(args, work, row) * L::kValueWidth;
     const DType dtype = args.is_bf16 ? DType::bf16 : DType::f16;
     each_pair<L>(o, slice, i, [&](int dim, float first, float second) {
@@ -161,103 +188,128 @@ __device__ void write_rows(const MmaArgs& args, const CudaWork& work, int first_
   }
 }
 
-// One team's walk over the splits of a work.
+// The sinks of the lane's two rows, read early.
+__device__ inline void read_sinks(const MmaArgs& args, const CudaWork& work, int first_row,
+                                  float (&sinks)[2]) {
+  for (int i = 0; i < 2; ++i) {
+    const int row = first_row + static_cast<int>(threadIdx.x) % kWarp / 4 + 8 * i;
+    sinks[i] = args.sinks && row < rows_of(work) ? load_early(args.sinks + head_of(work, row))
+                                                 : -CUDART_INF_F;
+  }
+}
+
+// One team's walk over the splits of a work, whose queries it has.
 template <class L>
 __device__ void do_work(const MmaArgs& args, const CudaWork& work, ChunkSource<L>& source,
-                        Walk<L>& walk, std::byte* shared) {
+                        Walk<L>& walk, std::byte* shared, int& stage) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int first_row = L::kTeam == 1 ? 0 : warp * kMmaRows;
-  auto* row_factors = reinterpret_cast<float*>(shared + L::kRowScalesAt);
-  source.begin(work);
-  if constexpr (!L::kF8) copy_queries<L>(args, work, shared_address(shared + L::kQueryAt));
-  copy_async_commit();
-
-  const int begin = work.kv_begin / L::kChunk, end = (work.kv_end + L::kChunk - 1) / L::kChunk;
-  const int team = warp / L::kTeam;
-  int chunk = begin + (team - begin % L::kTeams + L::kTeams) % L::kTeams;
-  typename ChunkSource<L>::Places places[L::kStages];
-  for (int i = 0; i < L::kStages; ++i) places[i] = source.places(chunk + i * L::kTeams);
-  for (int i = 0; i < L::kStages; ++i) source.ask(chunk + i * L::kTeams, places[i], i);
+  float sinks[2];
+  read_sinks(args, work, first_row, sinks);
   const RowLimits limits = limits_of(args, work, first_row);
-  if constexpr (L::kF8) convert_queries<L>(args, work, shared + L::kQueryAt, row_factors);
-  copy_async_wait<L::kStages>();
-  __syncthreads();
-  const int row = first_row + static_cast<int>(threadIdx.x) % kWarp / 4;
-  walk.take_queries(
-      shared_address(shared + L::kQueryAt) + static_cast<uint32_t>(first_row * L::kQueryPitch),
-      args.logit_scale * (L::kF8 ? row_factors[row] : 1.0f),
-      args.logit_scale * (L::kF8 ? row_factors[row + 8] : 1.0f));
-
-  const int split_chunks = args.kv_split > 0 ? args.kv_split / L::kChunk : end;
-  int split_end = (begin / split_chunks + 1) * split_chunks;
-  int stage = 0, state = work.state;
+  int chunk = first_chunk<L>(work.kv_begin, warp / L::kTeam);
+  int split_end =
+      args.kv_split > 0 ? (work.kv_begin / args.kv_split + 1) * args.kv_split : work.kv_end;
+  int state = work.state;
   Share<L> total;
-  if constexpr (L::kTeam == 1) total.clear();
+  [[maybe_unused]] bool is_first = true;
   while (true) {
     walk.clear();
-    for (; chunk < min(split_end, end); chunk += L::kTeams) {
-      const auto next = source.places(chunk + L::kStages * L::kTeams);
+    for (; chunk * L::kChunk < min(split_end, work.kv_end); chunk += L::kTeams) {
+      source.look_up();
       source.wait();
       walk.add(source.keys(stage), source.values(stage), chunk * L::kChunk, limits);
       source.meet();
-      source.ask(chunk + L::kStages * L::kTeams, next, stage);
+      source.ask(stage);
       stage = stage + 1 == L::kStages ? 0 : stage + 1;
     }
     walk.sum_rows();
     if constexpr (L::kTeam == 1) {
-      const Share<L> share = meet<L>(walk, shared);
-      if (work.first)
-        total.add(share);
+      const Share<L> share = meet<L>(walk, rows_of(work), shared);
+      if (!work.first)
+        write_state<L>(args, work, state++, slice_of_warp<L>(), share.m, share.d, share.o);
+      else if (is_first)
+        total = share;
       else
-        write_state<L>(args, work, state++, warp, share.m, share.d, share.o);
+        total.add(share);
+      is_first = false;
     }
-    if (split_end >= end) break;
-    split_end += split_chunks;
+    if (split_end >= work.kv_end) break;
+    split_end += args.kv_split;
   }
   if constexpr (L::kTeam == 1) {
     if (!work.first) return;
+    const int slice = slice_of_warp<L>();
     if (state >= 0)
-      write_state<L>(args, work, state, warp, total.m, total.d, total.o);
+      write_state<L>(args, work, state, slice, total.m, total.d, total.o);
     else
-      write_rows<L>(args, work, 0, warp, total.m, total.d, total.o);
+      write_rows<L>(args, work, 0, slice, sinks, total.m, total.d, total.o);
   } else {
-    write_rows<L>(args, work, first_row, 0, walk.m, walk.d, walk.o);
+    write_rows<L>(args, work, first_row, 0, sinks, walk.m, walk.d, walk.o);
   }
 }
 
 template <class L>
-__global__ void __launch_bounds__(kMmaThreads, 2) mma_blocks(const __grid_constant__ MmaArgs args) {
+__global__ void __launch_bounds__(L::kThreads, L::kBlocksPerSm)
+    mma_blocks(const __grid_constant__ MmaArgs args) {
   extern __shared__ __align__(16) std::byte shared[];
   launch_dependents();
-  const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
-  ChunkSource<L> source(args, shared_address(shared), thread / kWarp / L::kTeam,
-                        thread % (L::kTeam * kWarp));
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
+  WorkList list(args);
+  if (list.done()) return;
+  ChunkSource<L> source(args, shared_address(shared), warp / L::kTeam, thread % (L::kTeam * kWarp));
+  Queries<L> queries;
+#pragma unroll 1
+  for (int stage = 0; stage < L::kStages; ++stage) {
+    source.look_up();
+    if (stage == 0) queries.request(args, *list.get());
+    source.ask(stage);
+  }
   Walk<L> walk(args);
-  const int begin = args.queue ? args.queue[block] : block;
-  const int end = args.queue ? args.queue[block + 1] : block + 1;
-  for (int i = begin; i < end; ++i) {
-    if (i > begin) __syncthreads();  // the queries' place is free
-    do_work<L>(args, args.works[i], source, walk, shared);
+  auto* row_factors = reinterpret_cast<float*>(shared + L::kRowScalesAt);
+  const int first_row = L::kTeam == 1 ? 0 : warp * kMmaRows, row = first_row + thread % kWarp / 4;
+  int stage = 0;
+  while (!list.done()) {
+    const CudaWork work = *list.get();
+    list.next();
+    if (L::kTeam > 1) __syncthreads();  // nobody looks at the queries before
+    queries.store(shared + L::kQueryAt, row_factors);
+    __syncthreads();
+    walk.take_queries(
+        shared_address(shared + L::kQueryAt) + static_cast<uint32_t>(first_row * L::kQueryPitch),
+        args.logit_scale * (L::kF8 ? row_factors[row] : 1.0f),
+        args.logit_scale * (L::kF8 ? row_factors[row + 8] : 1.0f));
+    if (!list.done()) queries.request(args, *list.get());
+    do_work(args, work, source, walk, shared, stage);
   }
 }
 
+// Works of decode blocks without a queue are dealt to as many blocks as run at once: a block asks
+// for its next work's tokens while it walks the last's. Prompts' works are long and of every
+// length: a block each.
 template <class L>
 void launch_mma(const MmaArgs& args, int n_blocks, CUstream_st* stream) {
+  if (!args.queue && L::kTeam == 1) {
+    int device = 0, n_sms = 0;
+    CHECK_CUDA(cudaGetDevice(&device));
+    CHECK_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, device));
+    n_blocks = std::min(args.n_works, n_sms * L::kBlocksPerSm);
+  }
   CHECK_CUDA(cudaFuncSetAttribute(mma_blocks<L>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   L::kSharedBytes));
-  mma_blocks<L><<<static_cast<unsigned>(n_blocks), kMmaThreads, L::kSharedBytes, stream>>>(args);
+  mma_blocks<L><<<static_cast<unsigned>(n_blocks), L::kThreads, L::kSharedBytes, stream>>>(args);
   CHECK_CUDA(cudaGetLastError());
 }
 
 // The variant for widths and a team: the list.
-template <DType kType, int kTeam>
+template <DType kType, int kTeam, bool kOwn>
 MmaLaunch mma_variant(int keys, int values) {
-  if (keys == 64 && values == 64) return launch_mma<MmaLayout<kType, 64, 64, kTeam>>;
-  if (keys == 96 && values == 96) return launch_mma<MmaLayout<kType, 96, 96, kTeam>>;
-  if (keys == 128 && values == 128) return launch_mma<MmaLayout<kType, 128, 128, kTeam>>;
-  if (keys == 192 && values == 128) return launch_mma<MmaLayout<kType, 192, 128, kTeam>>;
-  if (keys == 256 && values == 256) return launch_mma<MmaLayout<kType, 256, 256, kTeam>>;
-  if (keys == 48 && values == 32) return launch_mma<MmaLayout<kType, 48, 32, kTeam>>;
+  if (keys == 64 && values == 64) return launch_mma<MmaLayout<kType, 64, 64, kTeam, kOwn>>;
+  if (keys == 96 && values == 96) return launch_mma<MmaLayout<kType, 96, 96, kTeam, kOwn>>;
+  if (keys == 128 && values == 128) return launch_mma<MmaLayout<kType, 128, 128, kTeam, kOwn>>;
+  if (keys == 192 && values == 128) return launch_mma<MmaLayout<kType, 192, 128, kTeam, kOwn>>;
+  if (keys == 256 && values == 256) return launch_mma<MmaLayout<kType, 256, 256, kTeam, kOwn>>;
+  if (keys == 48 && values == 32) return launch_mma<MmaLayout<kType, 48, 32, kTeam, kOwn>>;
   return nullptr;
 }
 

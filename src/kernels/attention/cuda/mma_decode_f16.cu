@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-MmaLaunch mma_decode<DType::f16>(int keys, int values) {
-  return mma_variant<DType::f16, 1>(keys, values);
+MmaLaunch find_mma<DType::f16, 1, false>(int keys, int values) {
+  return mma_variant<DType::f16, 1, false>(keys, values);
 }
 
 }  // namespace ashlar::cuda

@@ -2,9 +2,10 @@
 
 // What a variant of the mma body is made of, and its shared memory.
 //
-// A block is four warps in teams: the warps of a team each have 16 query rows and walk the same
-// tokens. One warp a team when rows are few: the teams then take chunks of tokens in turn and meet
-// at the end of each split, and nobody waits for anybody in between. One team of four for prompts.
+// A block's warps form teams: the warps of a team each have 16 query rows and walk the same tokens.
+// When rows are few a team is one warp: teams then take chunks of tokens in turn, each with copies
+// of its own under way, and meet at the end of each split; nobody waits for anybody in between. One
+// team of four warps walks prompts.
 
 #include <numeric>
 #include <type_traits>
@@ -16,29 +17,26 @@
 namespace ashlar::cuda {
 
 constexpr int kWarp = 32;
-constexpr int kMmaRows = 16;  // of one warp
-constexpr int kMmaWarps = 4;  // of a block
-constexpr int kMmaThreads = kMmaWarps * kWarp;
+constexpr int kMmaRows = 16;        // of one warp
+constexpr int kMmaPrefillTeam = 4;  // warps
 
 // An odd number of 16-byte units, so that eight rows read at one column lie in different banks.
 constexpr int row_pitch(int bytes) { return (bytes / 16 | 1) * 16; }
 
-template <DType kType_, int kKeyWidth_, int kValueWidth_, int kTeam_>
+template <DType kType_, int kKeyWidth_, int kValueWidth_, int kTeam_, bool kTokenScales_>
 struct MmaLayout {
   static constexpr DType kType = kType_;
   static constexpr int kKeyWidth = kKeyWidth_;
   static constexpr int kValueWidth = kValueWidth_;
   static constexpr int kTeam = kTeam_;  // warps
-  static constexpr int kTeams = kMmaWarps / kTeam;
   static constexpr bool kF8 = is_f8(kType);
+  static constexpr bool kTokenScales = kTokenScales_;
   using Half = std::conditional_t<kType == DType::bf16, __nv_bfloat16, __half>;
 
   static constexpr int kChunk = kF8 || kTeam > 1 ? 32 : 16;  // tokens copied and walked at a time
   static constexpr int kStages = kTeam > 1 ? 3 : 2;          // chunks of a team
   static constexpr int kSteps = kKeyWidth / 16;              // of a dot product
   static constexpr int kBlocks = kValueWidth / 8;            // of eight values
-  static constexpr int kSlice = kBlocks / kTeams;            // those of a warp once teams have met
-  static constexpr bool kQueryInRegisters = kKeyWidth <= 192;
 
   static constexpr int kKeyBytes = kKeyWidth * (kF8 ? 1 : 2);
   static constexpr int kValueBytes = kValueWidth * (kF8 ? 1 : 2);
@@ -47,20 +45,31 @@ struct MmaLayout {
   static constexpr int kQueryPitch = row_pitch(kKeyWidth * 2);
   static constexpr int kStageBytes = kChunk * (kKeyPitch + kValuePitch);
   // Scales of a token lie in the padding of its values: K's, then V's.
-  static_assert(!kF8 || kValuePitch - kValueBytes >= 8);
+  static_assert(!kTokenScales || kValuePitch - kValueBytes >= 8);
 
-  // Queries and what teams tell each other share their memory when queries are in registers by
-  // then.
-  static constexpr int kQueryBytes = kTeam * kMmaRows * kQueryPitch;
-  static constexpr int kExchangeBytes = kTeams * (kTeams - 1) * kSlice * kWarp * 16;
+  static constexpr int kWarps = 4;
+  static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kTeams = kWarps / kTeam;
+  static constexpr int kSlice = kBlocks / kTeams;  // a warp's values once teams have met
+  static_assert(kSlice * kTeams == kBlocks);
+
   static constexpr int kQueryAt = kTeams * kStages * kStageBytes;
-  static constexpr int kExchangeAt = kQueryAt + (kQueryInRegisters ? 0 : kQueryBytes);
-  static constexpr int kSumsAt =
-      kQueryInRegisters ? kQueryAt + (kQueryBytes > kExchangeBytes ? kQueryBytes : kExchangeBytes)
-                        : kExchangeAt + kExchangeBytes;
-  static constexpr int kRowScalesAt = kSumsAt + kMmaWarps * kMmaRows * 8;
-  static constexpr int kSharedBytes = kRowScalesAt + kTeam * kMmaRows * 4;
+  static constexpr int kRowScalesAt = kQueryAt + kTeam * kMmaRows * kQueryPitch;
+  static constexpr int kExchangeAt = kRowScalesAt + kTeam * kMmaRows * 4;
+  // Teams send each other half of their values at most.
+  static constexpr int kSumsAt = kExchangeAt + kWarps * (kBlocks / 2) * kWarp * 16;
+  static constexpr int kSharedBytes = kTeams > 1 ? kSumsAt + kWarps* kMmaRows * 8 : kExchangeAt;
+  // Of 228 KB, 1 KB a block the system's.
+  static constexpr int kBlocksPerSm = kSharedBytes <= 113 * 1024 ? 2 : 1;
 };
+
+// The first chunk of tokens from `begin` on that is the team's: chunks of the whole sequence are
+// dealt in turn, so that a token's team does not depend on where a work begins.
+template <class L>
+__device__ int first_chunk(int begin, int team) {
+  const unsigned chunk = static_cast<unsigned>(begin) / L::kChunk;
+  return static_cast<int>(chunk + (static_cast<unsigned>(team) - chunk) % L::kTeams);
+}
 
 struct MmaArgs {
   const void* q;
@@ -71,7 +80,6 @@ struct MmaArgs {
   int page_shift;           // log2 of a page's tokens
   int kv_heads;
   int heads;
-  int group;
   float logit_scale;   // makes products logits in units of log 2, or of softcap where there is one
   float softcap_log2;  // 0: none
   float v_scale;
@@ -80,7 +88,8 @@ struct MmaArgs {
   bool causal;
   bool is_bf16;  // q and out; else f16
   const CudaWork* works;
-  const int32_t* queue;  // null: block b does work b
+  const int32_t* queue;  // null: block b does works b, b + n_blocks, ...
+  int n_works;
   float* states;
   int64_t state_floats;
   int kv_split;

@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-MmaLaunch mma_prefill<DType::bf16>(int keys, int values) {
-  return mma_variant<DType::bf16, 4>(keys, values);
+MmaLaunch find_mma<DType::bf16, kMmaPrefillTeam, false>(int keys, int values) {
+  return mma_variant<DType::bf16, kMmaPrefillTeam, false>(keys, values);
 }
 
 }  // namespace ashlar::cuda

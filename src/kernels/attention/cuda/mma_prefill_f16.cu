@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-MmaLaunch mma_prefill<DType::f16>(int keys, int values) {
-  return mma_variant<DType::f16, 4>(keys, values);
+MmaLaunch find_mma<DType::f16, kMmaPrefillTeam, false>(int keys, int values) {
+  return mma_variant<DType::f16, kMmaPrefillTeam, false>(keys, values);
 }
 
 }  // namespace ashlar::cuda

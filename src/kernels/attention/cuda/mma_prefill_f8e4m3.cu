@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-MmaLaunch mma_prefill<DType::f8e4m3>(int keys, int values) {
-  return mma_variant<DType::f8e4m3, 4>(keys, values);
+MmaLaunch find_mma<DType::f8e4m3, kMmaPrefillTeam, false>(int keys, int values) {
+  return mma_variant<DType::f8e4m3, kMmaPrefillTeam, false>(keys, values);
 }
 
 }  // namespace ashlar::cuda

@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-MmaLaunch mma_prefill<DType::f8e5m2>(int keys, int values) {
-  return mma_variant<DType::f8e5m2, 4>(keys, values);
+MmaLaunch find_mma<DType::f8e5m2, kMmaPrefillTeam, false>(int keys, int values) {
+  return mma_variant<DType::f8e5m2, kMmaPrefillTeam, false>(keys, values);
 }
 
 }  // namespace ashlar::cuda

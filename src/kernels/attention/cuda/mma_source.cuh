@@ -1,53 +1,70 @@
 #pragma once
 
-// Where a team's K and V come from: chunks of a work's tokens, copied from pages while others are
-// walked.
+// Where a team's K and V come from: chunks of a block's works, one work after the other, copied
+// from pages while others are walked.
 
 #include "kernels/attention/cuda/mma_layout.cuh"
 
 namespace ashlar::cuda {
 
+// Works of this block, in order.
+class WorkList {
+ public:
+  __device__ explicit WorkList(const MmaArgs& args) : works_(args.works) {
+    const int block = static_cast<int>(blockIdx.x), n_blocks = static_cast<int>(gridDim.x);
+    at_ = args.queue ? args.queue[block] : block;
+    end_ = args.queue ? args.queue[block + 1] : args.n_works;
+    step_ = args.queue ? 1 : n_blocks;
+  }
+  __device__ bool done() const { return at_ >= end_; }
+  __device__ const CudaWork* get() const { return works_ + at_; }
+  __device__ void next() { at_ += step_; }
+
+ private:
+  const CudaWork* works_;
+  int at_, end_, step_;
+};
+
 template <class L>
 class ChunkSource {
  public:
-  // The table entries a chunk needs, read well before it is asked for.
-  struct Places {
-    uint32_t first, second;  // of tokens from 0 on, and from 16 on
-  };
-
   __device__ ChunkSource(const MmaArgs& args, uint32_t shared, int team, int thread)
       : args_(args),
+        list_(args),
         shared_(shared),
         team_(team),
         thread_(thread),
         keys_(thread),
-        values_(thread) {}
-
-  __device__ void begin(const CudaWork& work) {
-    pages_ = work.pages;
-    kv_begin_ = work.kv_begin, kv_end_ = work.kv_end;
-    head_row_ = int64_t{work.head_begin / args_.group} << args_.page_shift;
+        values_(thread) {
+    request();
+    take();
   }
 
-  // Entries wholly outside the work's tokens are not looked at.
-  __device__ Places places(int chunk) const {
-    const int position = chunk * L::kChunk;
-    if (position >= kv_end_) return {0, 0};
-    if (L::kChunk == 16 || args_.page_shift > 4)
-      return {__ldg(pages_ + (position >> args_.page_shift)), 0};
-    const int page = position >> 4;
-    return {position + 16 > kv_begin_ ? __ldg(pages_ + page) : 0,
-            position + 16 < kv_end_ ? __ldg(pages_ + page + 1) : 0};
+  // Begins to read the table entries of the next chunk: well before it is asked for, since their
+  // way is as long as the chunk's own.
+  __device__ void look_up() {
+    const int position = chunk_ * L::kChunk;
+    if (is_done_) return;
+    if (one_page()) {
+      first_ = load_early(pages_ + (position >> args_.page_shift));
+      return;
+    }
+    // Entries wholly outside the work's tokens are not looked at.
+    const uint32_t* page = pages_ + (position >> 4);
+    first_ = position + 16 > kv_begin_ ? load_early(page) : 0;
+    second_ = position + 16 < kv_end_ ? load_early(page + 1) : 0;
   }
 
-  // Asks for a chunk; one of no tokens counts too, so that waiting counts chunks.
-  __device__ void ask(int chunk, Places places, int stage) const {
-    const int position = chunk * L::kChunk;
-    if (position < kv_end_) {
+  // Asks for that chunk. One that there is not counts too, so that waiting counts chunks.
+  __device__ void ask(int stage) {
+    if (!is_done_) {
+      const int position = chunk_ * L::kChunk;
       if (position >= kv_begin_ && position + L::kChunk <= kv_end_)
-        copy<true>(position, places, stage);
+        copy<true>(position, stage);
       else
-        copy<false>(position, places, stage);
+        copy<false>(position, stage);
+      chunk_ += L::kTeams;
+      if (chunk_ * L::kChunk >= kv_end_) take();
     }
     copy_async_commit();
   }
@@ -73,25 +90,48 @@ class ChunkSource {
  private:
   static constexpr int kThreads = L::kTeam * kWarp;
 
+  __device__ bool one_page() const { return L::kChunk == 16 || args_.page_shift > 4; }
+
+  // Begins to read the next work.
+  __device__ void request() {
+    if (list_.done()) return;
+    const CudaWork* work = list_.get();
+    next_pages_ = load_early(&work->pages);
+    next_begin_ = load_early(&work->kv_begin);
+    next_end_ = load_early(&work->kv_end);
+    next_head_ = load_early(&work->kv_head);
+  }
+  // Goes on with the requested work, or a later one: the first that has a chunk for this team.
+  __device__ void take() {
+    do {
+      is_done_ = list_.done();
+      if (is_done_) return;
+      pages_ = next_pages_, kv_begin_ = next_begin_, kv_end_ = next_end_;
+      head_row_ = next_head_ << args_.page_shift;
+      chunk_ = first_chunk<L>(kv_begin_, team_);
+      list_.next();
+      request();
+    } while (chunk_ * L::kChunk >= kv_end_);
+  }
+
   template <bool kAll>
-  __device__ void copy(int position, Places places, int stage) const {
+  __device__ void copy(int position, int stage) const {
     const int begin = kv_begin_ - position, end = kv_end_ - position;
-    const bool one_page = L::kChunk == 16 || args_.page_shift > 4;
-    const int64_t row = head_row_ + (position & ((1 << args_.page_shift) - 1));
-    const int64_t first = int64_t{places.first} * kGranuleBytes;
-    const int64_t second = int64_t{places.second} * kGranuleBytes;
+    const int row = head_row_ + (position & ((1 << args_.page_shift) - 1));
+    const int64_t first = int64_t{first_} * kGranuleBytes;
+    const int64_t second = int64_t{second_} * kGranuleBytes;
     const std::byte* k = args_.k + first + row * L::kKeyBytes;
     const std::byte* v = args_.v + first + row * L::kValueBytes;
-    const std::byte* k_upper = one_page ? k : args_.k + second + (head_row_ - 16) * L::kKeyBytes;
-    const std::byte* v_upper = one_page ? v : args_.v + second + (head_row_ - 16) * L::kValueBytes;
+    const int upper = head_row_ - 16;
+    const std::byte* k_upper = one_page() ? k : args_.k + second + upper * L::kKeyBytes;
+    const std::byte* v_upper = one_page() ? v : args_.v + second + upper * L::kValueBytes;
     keys_.template run<kAll>(keys(stage), k, k_upper, begin, end);
     values_.template run<kAll>(values(stage), v, v_upper, begin, end);
-    if constexpr (L::kF8) {
-      if (args_.scales && thread_ < L::kChunk) {
-        const bool upper = !one_page && thread_ >= 16;
-        copy_scales((upper ? second : first) + 4 * ((upper ? head_row_ - 16 : row) + thread_),
-                    thread_ >= begin && thread_ < end, stage);
-      }
+    if constexpr (L::kTokenScales) {
+      if (thread_ >= L::kChunk) return;
+      const bool is_upper = !one_page() && thread_ >= 16;
+      copy_scales((is_upper ? second : first) + 4 * ((is_upper ? upper : row) + thread_),
+                  thread_ >= begin && thread_ < end, stage);
     }
   }
 
@@ -106,15 +146,21 @@ class ChunkSource {
   }
 
   const MmaArgs& args_;
+  WorkList list_;
   uint32_t shared_;
   int team_;
   int thread_;  // of the team
   RowCopy<L::kKeyBytes / 16, L::kKeyPitch, L::kChunk, kThreads> keys_;
   RowCopy<L::kValueBytes / 16, L::kValuePitch, L::kChunk, kThreads> values_;
+
+  // The work being asked for: its tokens, and the KV head's first row in a page.
+  bool is_done_ = false;
   const uint32_t* pages_ = nullptr;
-  int kv_begin_ = 0;
-  int kv_end_ = 0;
-  int64_t head_row_ = 0;  // of the KV head's first token in a page
+  int kv_begin_ = 0, kv_end_ = 0, head_row_ = 0;
+  int chunk_ = 0;                    // next to be asked for
+  uint32_t first_ = 0, second_ = 0;  // its table entries: of tokens from 0 on, and from 16 on
+  const uint32_t* next_pages_ = nullptr;
+  int next_begin_ = 0, next_end_ = 0, next_head_ = 0;
 };
 
 }  // namespace ashlar::cuda

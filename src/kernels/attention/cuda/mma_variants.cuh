@@ -9,10 +9,9 @@ namespace ashlar::cuda {
 
 using MmaLaunch = void (*)(const MmaArgs&, int n_blocks, CUstream_st*);
 
-// The variant for widths, null where there is none: 16 rows a block, or 64.
-template <DType kPages>
-MmaLaunch mma_decode(int keys, int values);
-template <DType kPages>
-MmaLaunch mma_prefill(int keys, int values);
+// The variant for widths, null where there is none: kTeam warps of 16 rows together (1 or
+// kMmaPrefillTeam); kTokenScales: FP8 pages whose tokens have scales.
+template <DType kPages, int kTeam, bool kTokenScales>
+MmaLaunch find_mma(int keys, int values);
 
 }  // namespace ashlar::cuda

@@ -30,15 +30,12 @@ class Walk {
   __device__ explicit Walk(const MmaArgs& args)
       : args_(args), lane_(static_cast<int>(threadIdx.x) % kWarp) {}
 
-  // The 16 rows at `address` in shared memory; factors of their products.
+  // The 16 rows at `address` in shared memory, where they stay (in registers they would leave too
+  // few for the rest); factors of their products.
   __device__ void take_queries(uint32_t address, float low_factor, float high_factor) {
     const int row = lane_ % 16, column = lane_ / 16 * 16;
     query_ = address + static_cast<uint32_t>(row * L::kQueryPitch + column);
     factor_[0] = low_factor, factor_[1] = high_factor;
-    if constexpr (L::kQueryInRegisters) {
-#pragma unroll
-      for (int step = 0; step < L::kSteps; ++step) load_matrix(q_[step], query_ + step * 32);
-    }
   }
 
   __device__ void clear() {
@@ -62,8 +59,7 @@ class Walk {
   __device__ void sum_rows() {
 #pragma unroll
     for (int i = 0; i < 2; ++i) d[i] = row_sum(d[i]);
-    if constexpr (L::kF8) {
-      if (!args_.scales) return;
+    if constexpr (L::kTokenScales) {
 #pragma unroll
       for (int block = 0; block < L::kBlocks; ++block)
         for (int i = 0; i < 4; ++i) o[block][i] *= unit_[i / 2];
@@ -91,11 +87,7 @@ class Walk {
 #pragma unroll
     for (int step = 0; step < L::kSteps; ++step) {
       uint32_t q[4], r[4];
-      if constexpr (L::kQueryInRegisters) {
-        for (int i = 0; i < 4; ++i) q[i] = q_[step][i];
-      } else {
-        load_matrix(q, query_ + step * 32);
-      }
+      load_matrix(q, query_ + step * 32);
       if constexpr (L::kF8) {
         load_matrix(r, at + step * 16);
 #pragma unroll
@@ -127,8 +119,7 @@ class Walk {
 #pragma unroll
     for (int block = 0; block < kTokenBlocks; ++block) {
       for (int i = 0; i < 4; ++i) s[block][i] *= factor_[i / 2];
-      if constexpr (L::kF8) {
-        if (!args_.scales) continue;
+      if constexpr (L::kTokenScales) {
         const float first = scales(values, block, 0).x, second = scales(values, block, 1).x;
         for (int i = 0; i < 4; ++i) s[block][i] *= i % 2 ? second : first;
       }
@@ -153,7 +144,8 @@ class Walk {
 
   // Scores become what values are multiplied by; m, d and o move to the new maximum.
   __device__ void softmax(uint32_t values, float (&s)[kTokenBlocks][4]) {
-    float keep[2], inverse_unit[2] = {1, 1};
+    float keep[2];
+    [[maybe_unused]] float inverse_unit[2];
     bool moved = false;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -176,17 +168,13 @@ class Walk {
         }
       }
     }
-    if constexpr (L::kF8) {
-      if (args_.scales) moved |= move_units(values, s, keep, inverse_unit);
-    }
+    if constexpr (L::kTokenScales) moved |= move_units(values, s, keep, inverse_unit);
     if (__any_sync(~0u, moved)) {  // times one otherwise
 #pragma unroll
       for (int block = 0; block < L::kBlocks; ++block)
         for (int i = 0; i < 4; ++i) o[block][i] *= keep[i / 2];
     }
-    if constexpr (L::kF8) {
-      if (args_.scales) weigh(values, inverse_unit, s);
-    }
+    if constexpr (L::kTokenScales) weigh(values, inverse_unit, s);
   }
 
   // V's token scales go into the f16 factors of values, which must neither overflow nor vanish: so
@@ -268,7 +256,6 @@ class Walk {
   uint32_t query_ = 0;
   float factor_[2] = {1, 1};
   float unit_[2] = {kSmallestUnit, kSmallestUnit};  // of o, where tokens have scales
-  uint32_t q_[L::kQueryInRegisters ? L::kSteps : 1][4];
 };
 
 }  // namespace ashlar::cuda
