@@ -39,7 +39,7 @@ constexpr AttnShape kEqual{.heads = 32, .kv_heads = 8, .k_dim = 128, .v_dim = 12
 std::vector<Setup> setups() {
   std::vector<Setup> all;
   for (const int32_t batch : {1, 32, 128}) {
-    const std::string b = "b" + std::to_string(batch);
+    const std::string b = fmt::format("b{}", batch);
     all.push_back({"gqa 8k bf16 p64 " + b, kGqa, batch, 1, 8192});
     all.push_back({"gqa 8k bf16 p16 " + b, kGqa, batch, 1, 8192, 16});
     all.push_back({"gqa 8k e4m3 p64 " + b, kGqa, batch, 1, 8192, 64, DType::f8e4m3});
