@@ -39,7 +39,13 @@ void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& 
                               .token_begin = begin,
                               .token_end = end,
                               .kv_begin = visible(shape, seq, begin).begin,
-                              .kv_end = visible(shape, seq, end - 1).end}};
+                              .kv_end = visible(shape, seq, end - 1).end,
+                              .q_begin = seq.q_begin,
+                              .q_position = seq.kv_len - seq.q_len,
+                              .kv_len = seq.kv_len,
+                              .kv_head = kv_head,
+                              .heads_inverse = 65536 / std::min(n_heads, group - head) + 1,
+                              .pages = seq.pages}};
         tile.split_begin = first_split(tiling, tile.work.kv_begin);
         tile.split_end = first_split(tiling, tile.work.kv_end - 1) + 1;
         tiles.push_back(tile);
@@ -145,7 +151,8 @@ class Builder {
             .n_heads = work.n_heads,
             .token_begin = work.token_begin,
             .token_end = work.token_end,
-            .state = n_states_};
+            .state = n_states_,
+            .q_begin = work.q_begin};
   }
 
   int64_t append(const void* data, size_t bytes) {
@@ -174,6 +181,19 @@ void check(const AttnShape& shape, const CudaTiling& tiling, std::span<const Att
   }
 }
 
+// Splits of all tiles in fair shares for n_blocks blocks.
+CudaPlan dealt(const AttnShape& shape, const CudaTiling& tiling, const std::vector<RowTile>& tiles,
+               std::span<const AttnSeq> seqs, int32_t n_blocks) {
+  Builder builder(shape, tiling);
+  if (!tiles.empty()) {
+    deal(tiling, tiles, fair_capacity(tiling, tiles, n_blocks),
+         [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
+           builder.take(tile, begin, end, block);
+         });
+  }
+  return builder.finish(seqs);
+}
+
 }  // namespace
 
 CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<const AttnSeq> seqs,
@@ -183,21 +203,20 @@ CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<c
   std::vector<RowTile> tiles;
   for (size_t i = 0; i < seqs.size(); ++i)
     add_tiles(shape, tiling, seqs[i], static_cast<int32_t>(i), tiles);
-  Builder builder(shape, tiling);
   if (tiling.kv_split == 0) {  // the device's own scheduler deals the tiles, longest first
     std::stable_sort(tiles.begin(), tiles.end(), [](const RowTile& a, const RowTile& b) {
       return a.work.kv_end - a.work.kv_begin > b.work.kv_end - b.work.kv_begin;
     });
+    Builder builder(shape, tiling);
     for (size_t i = 0; i < tiles.size(); ++i)
       builder.take(tiles[i], 0, tiles[i].split_end, static_cast<int32_t>(i));
-  } else if (!tiles.empty()) {
-    const int32_t n_blocks = n_sms * tiling.blocks_per_sm;
-    deal(tiling, tiles, fair_capacity(tiling, tiles, n_blocks),
-         [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
-           builder.take(tile, begin, end, block);
-         });
+    return builder.finish(seqs);
   }
-  return builder.finish(seqs);
+  CudaPlan plan = dealt(shape, tiling, tiles, seqs, n_sms * tiling.blocks_per_sm);
+  if (plan.n_merges == 0 || tiling.blocks_per_sm == 1) return plan;
+  // Where a block a multiprocessor can have its rows whole, there is no second launch.
+  CudaPlan whole = dealt(shape, tiling, tiles, seqs, n_sms);
+  return whole.n_merges == 0 ? whole : plan;
 }
 
 }  // namespace ashlar

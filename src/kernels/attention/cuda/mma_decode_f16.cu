@@ -1,0 +1,10 @@
+#include "kernels/attention/cuda/mma_body.cuh"
+
+namespace ashlar::cuda {
+
+template <>
+MmaLaunch find_mma<DType::f16, 1, false>(int keys, int values) {
+  return mma_variant<DType::f16, 1, false>(keys, values);
+}
+
+}  // namespace ashlar::cuda
