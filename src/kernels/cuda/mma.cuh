@@ -21,6 +21,11 @@ __device__ inline void copy_async_16(uint32_t to, const void* from, bool valid) 
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(bytes));
 }
+// The same for 4 bytes.
+__device__ inline void copy_async_4(uint32_t to, const void* from, bool valid) {
+  const int bytes = valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes));
+}
 __device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;"); }
 template <int kPending>
 __device__ inline void copy_async_wait() {
@@ -62,6 +67,27 @@ __device__ inline void mma<__half>(float (&d)[4], const uint32_t (&a)[4], uint32
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Programmatic dependent launch: lets the next kernel of the stream start beside this one, and
+// waits in that kernel until what came before it has ended and its writes are visible. Neither does
+// anything where the launch did not ask for it.
+__device__ inline void launch_dependents() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ inline void wait_for_dependencies() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// 2^x, to two units in the last place.
+__device__ inline float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 // Two floats as a register of two Half, the first in the low half.

@@ -46,8 +46,14 @@ struct CudaWork {
   // the rows' first split adds its splits up and leaves one state; any other leaves one per split.
   int32_t state = -1;
   bool first = true;  // holds the rows' first split
-  int32_t pad[3] = {};
+  // Of the sequence, so that a block needs one read before it can ask for pages:
+  int32_t q_begin = 0;
+  int32_t q_position = 0;  // where its first query stands
+  int32_t kv_len = 0;
+  int32_t pad = 0;
+  const uint32_t* pages = nullptr;
 };
+static_assert(sizeof(CudaWork) == 64);
 
 // Rows whose splits are divided among works: states [state, state + n_states), in order.
 struct CudaMerge {
@@ -58,7 +64,7 @@ struct CudaMerge {
   int32_t token_end = 0;
   int32_t state = 0;
   int32_t n_states = 0;
-  int32_t pad = 0;
+  int32_t q_begin = 0;  // of the sequence
 };
 
 // One step's plan. The image is what the device reads, and lies at the start of the workspace:
@@ -94,5 +100,29 @@ using CudaAttentionFn = void (*)(const CudaPlan&, const AttnParams&, CUstream_st
 
 // Any widths, dtypes and device from sm_80; every other body's check on long inputs.
 void attention_cuda_plain(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream);
+
+// Tensor cores of sm_80 and later (mma.sync), K and V copied asynchronously straight from the
+// pages. Takes the listed widths (k/v 64/64, 96/96, 128/128, 192/128, 256/256, 48/32), pages of
+// 16, 32, 64 ... tokens of q's dtype or FP8 whose K and V begin at multiples of 16 bytes, and the
+// tilings of mma_tiling().
+void attention_cuda_mma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream);
+
+// Why attention_cuda_mma does not take these, or ok.
+Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q);
+
+// For steps of few query tokens: 16 rows read K and V together, long ranges are split.
+CudaTiling mma_decode_tiling(const AttnShape& shape);
+// For prompts: 64 rows read K and V together, nothing is split.
+CudaTiling mma_prefill_tiling(const AttnShape& shape);
+
+// Adds a plan's states in order and writes the rows of its merges to params.out: the second launch
+// of every body whose plan has merges. `v_scale` multiplies the result.
+void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
+                  CUstream_st* stream);
+
+// KvWriteParams in device memory: k and v bf16, f16 or f32 (v_dim 0: k alone), and the image that
+// plan_cuda() made of the same sequences at `workspace`. `stats` is not kept here and must be null.
+void kv_write_cuda(const CudaPlan& plan, const KvWriteParams& params, const std::byte* workspace,
+                   CUstream_st* stream);
 
 }  // namespace ashlar

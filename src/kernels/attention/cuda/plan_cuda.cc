@@ -39,7 +39,11 @@ void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& 
                               .token_begin = begin,
                               .token_end = end,
                               .kv_begin = visible(shape, seq, begin).begin,
-                              .kv_end = visible(shape, seq, end - 1).end}};
+                              .kv_end = visible(shape, seq, end - 1).end,
+                              .q_begin = seq.q_begin,
+                              .q_position = seq.kv_len - seq.q_len,
+                              .kv_len = seq.kv_len,
+                              .pages = seq.pages}};
         tile.split_begin = first_split(tiling, tile.work.kv_begin);
         tile.split_end = first_split(tiling, tile.work.kv_end - 1) + 1;
         tiles.push_back(tile);
@@ -145,7 +149,8 @@ class Builder {
             .n_heads = work.n_heads,
             .token_begin = work.token_begin,
             .token_end = work.token_end,
-            .state = n_states_};
+            .state = n_states_,
+            .q_begin = work.q_begin};
   }
 
   int64_t append(const void* data, size_t bytes) {

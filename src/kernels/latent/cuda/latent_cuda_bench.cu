@@ -1,0 +1,194 @@
+// Latent attention on CUDA, timed: one JSON line a case. The L2 cache is flushed between
+// repetitions; the time is the median of CUDA events around run(), merge included; the roof is what
+// a plain read reaches here. Two sequences of each case are checked against the plain body.
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "kernels/latent/cuda/latent_cuda_testing.h"
+
+namespace ashlar {
+namespace {
+
+constexpr int kWidth = kLatentWidth + kLatentRope;
+constexpr int kRepetitions = 15;
+constexpr double kBf16Flops = 795e12;  // a large product's, measured on an H200
+
+struct Setup {
+  int32_t heads;
+  int32_t batch;
+  int32_t q_len;
+  int32_t kv_len;
+  DType kv_type;
+  int32_t page_tokens = 64;
+};
+
+// Random rows: uniform bits of sign and mantissa, exponents of 2^-3 to 1.
+__global__ void fill(uint32_t* words, int64_t n, uint32_t keep, uint32_t set) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
+    uint64_t x = (static_cast<uint64_t>(i) + 1) * 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    words[i] = (static_cast<uint32_t>(x >> 32) & keep) | set;
+  }
+}
+void fill(const DeviceBytes& memory, DType type) {
+  const bool f8 = is_f8(type);
+  fill<<<1024, 256>>>(memory.as<uint32_t>(), static_cast<int64_t>(memory.bytes().size() / 4),
+                      f8 ? 0x9F9F9F9Fu : 0x81FF81FFu, f8 ? 0x20202020u : 0x3E003E00u);
+  CHECK_CUDA(cudaGetLastError());
+}
+
+__global__ void read_all(const uint4* from, int64_t n, uint32_t* sum) {
+  uint32_t x = 0;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+#pragma unroll 8
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
+    const uint4 v = __ldcs(from + i);
+    x ^= v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (x == 12345) *sum = x;
+}
+
+class Timer {
+ public:
+  Timer() : flush_(int64_t{256} << 20) {
+    CHECK_CUDA(cudaEventCreate(&begin_));
+    CHECK_CUDA(cudaEventCreate(&end_));
+  }
+  template <class Run>
+  double median_us(Run run) {
+    std::vector<float> times;
+    for (int i = 0; i < kRepetitions + 2; ++i) {
+      CHECK_CUDA(cudaMemsetAsync(flush_.get(), i, flush_.bytes().size()));
+      CHECK_CUDA(cudaEventRecord(begin_));
+      run();
+      CHECK_CUDA(cudaEventRecord(end_));
+      CHECK_CUDA(cudaEventSynchronize(end_));
+      float ms = 0;
+      CHECK_CUDA(cudaEventElapsedTime(&ms, begin_, end_));
+      if (i >= 2) times.push_back(ms * 1e3f);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  DeviceBytes flush_;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
+struct Step {
+  std::vector<uint32_t> table;
+  std::vector<AttnSeq> seqs;
+};
+
+Step make_step(const Setup& s, int64_t page_bytes, const DeviceBytes& table) {
+  Step step;
+  const int32_t pages = (s.kv_len + s.page_tokens - 1) / s.page_tokens;
+  for (int32_t i = 0; i < s.batch * pages; ++i)
+    step.table.push_back(static_cast<uint32_t>(i * page_bytes / kGranuleBytes));
+  std::shuffle(step.table.begin(), step.table.end(), std::mt19937_64(1));
+  for (int32_t b = 0; b < s.batch; ++b)
+    step.seqs.push_back({.q_begin = b * s.q_len,
+                         .q_len = s.q_len,
+                         .kv_len = s.kv_len,
+                         .pages = table.as<uint32_t>() + b * pages});
+  return step;
+}
+
+// Of the first two sequences, against the plain body.
+double error_of(const Setup& s, const Step& step, const LatentParams& p, DType type) {
+  const size_t n = std::min<size_t>(2, step.seqs.size());
+  const AttnShape shape{.heads = s.heads, .kv_heads = 1, .k_dim = kWidth, .v_dim = kLatentWidth};
+  const CudaPlan plan = plan_cuda(shape, {}, std::span(step.seqs).first(n), 132);
+  const DeviceBytes workspace(plan.workspace_bytes), out(p.out.bytes());
+  upload(plan, workspace.get(), nullptr);
+  attention_cuda_plain(plan,
+                       {.q = p.q,
+                        .out = View(out.get(), type, p.out.shape),
+                        .kv = p.kv,
+                        .scale = p.scale,
+                        .workspace = workspace.bytes()},
+                       nullptr);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  std::vector<uint8_t> expected = out.read<uint8_t>(), actual(expected.size());
+  CHECK_CUDA(cudaMemcpy(actual.data(), p.out.data, actual.size(), cudaMemcpyDeviceToHost));
+  const size_t bytes = n * static_cast<size_t>(s.q_len * s.heads) * kLatentWidth * 2;
+  expected.resize(bytes), actual.resize(bytes);
+  return relative_error(loaded(actual, type), loaded(expected, type));
+}
+
+void measure(const CudaLatentBody& body, const Setup& s, Timer& timer, double read_gbs, int n_sms) {
+  const DType type = DType::bf16;
+  const int64_t page_bytes = s.page_tokens * kWidth * size_of(s.kv_type);
+  const int64_t n_pages = int64_t{s.batch} * ((s.kv_len + s.page_tokens - 1) / s.page_tokens);
+  const DeviceBytes memory(n_pages * page_bytes), device_table(n_pages * 4);
+  const int64_t n = int64_t{s.batch} * s.q_len;
+  const DeviceBytes q(n * s.heads * kWidth * 2), out(n * s.heads * kLatentWidth * 2);
+  fill(memory, s.kv_type), fill(q, type);
+  const Step step = make_step(s, page_bytes, device_table);
+  CHECK_CUDA(cudaMemcpy(device_table.get(), step.table.data(), step.table.size() * 4,
+                        cudaMemcpyHostToDevice));
+  const CudaPlan plan =
+      plan_latent_cuda(body, {s.heads, kLatentWidth, kLatentRope}, s.kv_type, step.seqs, n_sms);
+  const DeviceBytes workspace(plan.workspace_bytes);
+  upload(plan, workspace.get(), nullptr);
+  const LatentParams p{.q = ConstView(q.get(), type, {n, s.heads, kWidth}),
+                       .out = View(out.get(), type, {n, s.heads, kLatentWidth}),
+                       .kv = {.base = memory.get(),
+                              .page_tokens = s.page_tokens,
+                              .kv_heads = 1,
+                              .k_dim = kWidth,
+                              .dtype = s.kv_type},
+                       .scale = is_f8(s.kv_type) ? 0.2f : 0.05f,
+                       .workspace = workspace.bytes()};
+  const double us = timer.median_us([&] { body.run(plan, p, nullptr); });
+  const double bytes = static_cast<double>(n_pages * page_bytes + p.q.bytes() + p.out.bytes());
+  const double flops = 2.0 * s.heads * static_cast<double>(n) * s.kv_len * (kWidth + kLatentWidth);
+  const double floor_us = std::max(bytes / read_gbs * 1e-3, flops / kBf16Flops * 1e6);
+  std::printf(
+      "{\"op\": \"%s\", \"H\": %d, \"B\": %d, \"q\": %d, \"kv\": %d, \"rows\": \"%s\", "
+      "\"page\": %d, \"us\": %.1f, \"floor_us\": %.1f, \"roof_percent\": %.1f, "
+      "\"gb_per_s\": %.0f, \"tflop_per_s\": %.0f, \"blocks\": %d, \"merges\": %d, "
+      "\"error\": %.2e}\n",
+      body.name, s.heads, s.batch, s.q_len, s.kv_len, name(s.kv_type), s.page_tokens, us, floor_us,
+      100 * floor_us / us, bytes / us * 1e-3, flops / us * 1e-6, plan.n_blocks, plan.n_merges,
+      error_of(s, step, p, type));
+  std::fflush(stdout);
+}
+
+double read_bandwidth(Timer& timer) {
+  const DeviceBytes memory(int64_t{4} << 30), sum(256);
+  const auto n = static_cast<int64_t>(memory.bytes().size() / 16);
+  const double us = timer.median_us(
+      [&] { read_all<<<132 * 16, 512>>>(memory.as<uint4>(), n, sum.as<uint32_t>()); });
+  return static_cast<double>(memory.bytes().size()) / us * 1e-3;
+}
+
+}  // namespace
+}  // namespace ashlar
+
+int main(int argc, char** argv) {
+  using namespace ashlar;
+  const std::string only = argc > 1 ? argv[1] : "";
+  int n_sms = 0;
+  CHECK_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0));
+  Timer timer;
+  const double read_gbs = read_bandwidth(timer);
+  std::printf("{\"read_gb_per_s\": %.0f, \"sms\": %d}\n", read_gbs, n_sms);
+  for (const CudaLatentBody& body : {latent_cuda_mma()}) {
+    if (!only.empty() && only != body.name) continue;
+    for (const DType type : {DType::bf16, DType::f8e4m3}) {
+      for (const int32_t heads : {16, 128}) {
+        for (const int32_t batch : {1, 32, 128})
+          measure(body, {heads, batch, 1, 8192, type}, timer, read_gbs, n_sms);
+      }
+      measure(body, {16, 32, 4, 8192, type}, timer, read_gbs, n_sms);
+      measure(body, {16, 32, 1, 8192, type, 16}, timer, read_gbs, n_sms);
+      measure(body, {16, 32, 1, 1024, type}, timer, read_gbs, n_sms);
+    }
+  }
+  return 0;
+}
