@@ -10,7 +10,11 @@ CudaPlan plan_latent_cuda(const CudaLatentBody& body, const LatentShape& shape, 
                        .kv_heads = 1,
                        .k_dim = shape.latent + shape.rope,
                        .v_dim = shape.latent};
-  return plan_cuda(rows, body.tiling(stored), seqs, n_sms);
+  CudaPlan plan = plan_cuda(rows, is_f8(stored) ? body.tiling_f8 : body.tiling, seqs, n_sms);
+  constexpr int64_t kAlign = 256;
+  plan.workspace_bytes = (plan.workspace_bytes + kAlign - 1) / kAlign * kAlign;
+  plan.workspace_bytes += plan.n_blocks * body.block_bytes;
+  return plan;
 }
 
 }  // namespace ashlar

@@ -29,13 +29,18 @@ using CudaLatentFn = void (*)(const CudaPlan&, const LatentParams&, CUstream_st*
 struct CudaLatentBody {
   const char* name = "";
   CudaLatentFn run = nullptr;
-  CudaTiling (*tiling)(DType stored) = nullptr;
+  CudaTiling tiling;        // over pages of bf16 and f16
+  CudaTiling tiling_f8;     // and of FP8
+  int64_t block_bytes = 0;  // of scratch for each block, after the plan's states
 };
 
 // 16 rows at a time by warp products; sm_80 and later. Reads the cache once for every 16 rows.
 CudaLatentBody latent_cuda_mma();
 
-// The plan of a body over pages of `stored`.
+// 64 rows at a time by warpgroup products; sm_90a.
+CudaLatentBody latent_cuda_wgmma();
+
+// The plan of a body over pages of `stored`; its workspace_bytes include the body's scratch.
 CudaPlan plan_latent_cuda(const CudaLatentBody& body, const LatentShape& shape, DType stored,
                           std::span<const AttnSeq> seqs, int n_sms);
 

@@ -21,21 +21,22 @@ struct Setup {
   int32_t kv_len;
   DType kv_type;
   int32_t page_tokens = 64;
+  int32_t kv_split = 0;  // 0: the body's own
 };
 
 // Random rows: uniform bits of sign and mantissa, exponents of 2^-3 to 1.
-__global__ void fill(uint32_t* words, int64_t n, uint32_t keep, uint32_t set) {
+__global__ void fill(uint32_t* words, int64_t n, int64_t seed, uint32_t keep, uint32_t set) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-    uint64_t x = (static_cast<uint64_t>(i) + 1) * 0x9E3779B97F4A7C15u;
+    uint64_t x = static_cast<uint64_t>(i + (seed << 36)) * 0x9E3779B97F4A7C15u;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
     words[i] = (static_cast<uint32_t>(x >> 32) & keep) | set;
   }
 }
-void fill(const DeviceBytes& memory, DType type) {
+void fill(const DeviceBytes& memory, DType type, int64_t seed) {
   const bool f8 = is_f8(type);
-  fill<<<1024, 256>>>(memory.as<uint32_t>(), static_cast<int64_t>(memory.bytes().size() / 4),
+  fill<<<1024, 256>>>(memory.as<uint32_t>(), static_cast<int64_t>(memory.bytes().size() / 4), seed,
                       f8 ? 0x9F9F9F9Fu : 0x81FF81FFu, f8 ? 0x20202020u : 0x3E003E00u);
   CHECK_CUDA(cudaGetLastError());
 }
@@ -53,15 +54,18 @@ __global__ void read_all(const uint4* from, int64_t n, uint32_t* sum) {
 
 class Timer {
  public:
-  Timer() : flush_(int64_t{256} << 20) {
+  Timer() : flush_(int64_t{256} << 20), clean_(int64_t{256} << 20), sum_(256) {
     CHECK_CUDA(cudaEventCreate(&begin_));
     CHECK_CUDA(cudaEventCreate(&end_));
   }
   template <class Run>
-  double median_us(Run run) {
+  double median_us(Run run, bool clean = true) {
     std::vector<float> times;
     for (int i = 0; i < kRepetitions + 2; ++i) {
       CHECK_CUDA(cudaMemsetAsync(flush_.get(), i, flush_.bytes().size()));
+      if (clean) {  // nor lines that still have to be written
+        read_all<<<132 * 8, 512>>>(clean_.as<uint4>(), int64_t{16} << 20, sum_.as<uint32_t>());
+      }
       CHECK_CUDA(cudaEventRecord(begin_));
       run();
       CHECK_CUDA(cudaEventRecord(end_));
@@ -75,7 +79,7 @@ class Timer {
   }
 
  private:
-  DeviceBytes flush_;
+  DeviceBytes flush_, clean_, sum_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
@@ -120,17 +124,18 @@ double error_of(const Setup& s, const Step& step, const LatentParams& p, DType t
   return relative_error(loaded(actual, type), loaded(expected, type));
 }
 
-void measure(const CudaLatentBody& body, const Setup& s, Timer& timer, double read_gbs, int n_sms) {
+void measure(CudaLatentBody body, const Setup& s, Timer& timer, double read_gbs, int n_sms) {
   const DType type = DType::bf16;
   const int64_t page_bytes = s.page_tokens * kWidth * size_of(s.kv_type);
   const int64_t n_pages = int64_t{s.batch} * ((s.kv_len + s.page_tokens - 1) / s.page_tokens);
   const DeviceBytes memory(n_pages * page_bytes), device_table(n_pages * 4);
   const int64_t n = int64_t{s.batch} * s.q_len;
   const DeviceBytes q(n * s.heads * kWidth * 2), out(n * s.heads * kLatentWidth * 2);
-  fill(memory, s.kv_type), fill(q, type);
+  fill(memory, s.kv_type, 1), fill(q, type, 1 << 20);
   const Step step = make_step(s, page_bytes, device_table);
   CHECK_CUDA(cudaMemcpy(device_table.get(), step.table.data(), step.table.size() * 4,
                         cudaMemcpyHostToDevice));
+  if (s.kv_split > 0) body.tiling.kv_split = body.tiling_f8.kv_split = s.kv_split;
   const CudaPlan plan =
       plan_latent_cuda(body, {s.heads, kLatentWidth, kLatentRope}, s.kv_type, step.seqs, n_sms);
   const DeviceBytes workspace(plan.workspace_bytes);
@@ -145,16 +150,16 @@ void measure(const CudaLatentBody& body, const Setup& s, Timer& timer, double re
                        .scale = is_f8(s.kv_type) ? 0.2f : 0.05f,
                        .workspace = workspace.bytes()};
   const double us = timer.median_us([&] { body.run(plan, p, nullptr); });
+  const double dirty_us = timer.median_us([&] { body.run(plan, p, nullptr); }, false);
   const double bytes = static_cast<double>(n_pages * page_bytes + p.q.bytes() + p.out.bytes());
   const double flops = 2.0 * s.heads * static_cast<double>(n) * s.kv_len * (kWidth + kLatentWidth);
   const double floor_us = std::max(bytes / read_gbs * 1e-3, flops / kBf16Flops * 1e6);
   std::printf(
       "{\"op\": \"%s\", \"H\": %d, \"B\": %d, \"q\": %d, \"kv\": %d, \"rows\": \"%s\", "
-      "\"page\": %d, \"us\": %.1f, \"floor_us\": %.1f, \"roof_percent\": %.1f, "
-      "\"gb_per_s\": %.0f, \"tflop_per_s\": %.0f, \"blocks\": %d, \"merges\": %d, "
-      "\"error\": %.2e}\n",
-      body.name, s.heads, s.batch, s.q_len, s.kv_len, name(s.kv_type), s.page_tokens, us, floor_us,
-      100 * floor_us / us, bytes / us * 1e-3, flops / us * 1e-6, plan.n_blocks, plan.n_merges,
+      "\"page\": %d, \"split\": %d, \"us\": %.1f, \"dirty_us\": %.1f, \"floor_us\": %.1f, "
+      "\"roof_percent\": %.1f, \"blocks\": %d, \"error\": %.2e}\n",
+      body.name, s.heads, s.batch, s.q_len, s.kv_len, name(s.kv_type), s.page_tokens,
+      plan.tiling.kv_split, us, dirty_us, floor_us, 100 * floor_us / us, plan.n_blocks,
       error_of(s, step, p, type));
   std::fflush(stdout);
 }
@@ -170,24 +175,27 @@ double read_bandwidth(Timer& timer) {
 }  // namespace
 }  // namespace ashlar
 
+// latent_cuda_bench [body [heads [batch [q_len [kv_split]]]]], 0 or nothing: the usual cases.
 int main(int argc, char** argv) {
   using namespace ashlar;
-  const std::string only = argc > 1 ? argv[1] : "";
+  const auto number = [&](int i) { return argc > i ? std::atoi(argv[i]) : 0; };
   int n_sms = 0;
   CHECK_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0));
   Timer timer;
   const double read_gbs = read_bandwidth(timer);
   std::printf("{\"read_gb_per_s\": %.0f, \"sms\": %d}\n", read_gbs, n_sms);
-  for (const CudaLatentBody& body : {latent_cuda_mma()}) {
-    if (!only.empty() && only != body.name) continue;
+  for (const CudaLatentBody& body : {latent_cuda_mma(), latent_cuda_wgmma()}) {
+    if (argc > 1 && std::string(argv[1]) != body.name) continue;
     for (const DType type : {DType::bf16, DType::f8e4m3}) {
+      std::vector<Setup> setups;
       for (const int32_t heads : {16, 128}) {
-        for (const int32_t batch : {1, 32, 128})
-          measure(body, {heads, batch, 1, 8192, type}, timer, read_gbs, n_sms);
+        for (const int32_t batch : {1, 32, 128}) setups.push_back({heads, batch, 1, 8192, type});
       }
-      measure(body, {16, 32, 4, 8192, type}, timer, read_gbs, n_sms);
-      measure(body, {16, 32, 1, 8192, type, 16}, timer, read_gbs, n_sms);
-      measure(body, {16, 32, 1, 1024, type}, timer, read_gbs, n_sms);
+      setups.push_back({16, 32, 4, 8192, type});
+      setups.push_back({16, 32, 1, 8192, type, 16});
+      setups.push_back({16, 32, 1, 1024, type});
+      if (argc > 2) setups = {{number(2), number(3), number(4), 8192, type, 64, number(5)}};
+      for (const Setup& setup : setups) measure(body, setup, timer, read_gbs, n_sms);
     }
   }
   return 0;

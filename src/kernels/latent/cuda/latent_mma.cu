@@ -10,10 +10,18 @@ using namespace cuda;
 template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   const LatentArgs args = latent_args(plan, p);
+  using Block = MmaBlock<Query, kStored>;
   auto* kernel = latent_mma<Query, kStored>;
-  constexpr int kBytes = MmaBlock<Query, kStored>::kSharedBytes;
-  CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads, kBytes, stream>>>(args);
+  cudaFuncAttributes attributes{};
+  CHECK_CUDA(cudaFuncGetAttributes(&attributes, kernel));
+  const bool hopper = attributes.ptxVersion >= 90;  // of the code this device runs
+  const CUtensorMap map =
+      hopper ? row_map(p.kv, std::min(p.kv.page_tokens, Block::Type::Tile::kTokens))
+             : CUtensorMap{};
+  CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  Block::kSharedBytes));
+  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads + (hopper ? kMmaFillThreads : 0),
+           Block::kSharedBytes, stream>>>(args, map);
   CHECK_CUDA(cudaGetLastError());
   merge_latents(plan, p, stream);
 }
@@ -34,12 +42,13 @@ void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   }
 }
 
-CudaTiling tiling(DType stored) {
-  return {.rows = kMmaRows, .kv_split = is_f8(stored) ? 1024 : 512, .blocks_per_sm = 1};
-}
-
 }  // namespace
 
-CudaLatentBody latent_cuda_mma() { return {.name = "latent_mma", .run = run, .tiling = tiling}; }
+CudaLatentBody latent_cuda_mma() {
+  return {.name = "latent_mma",
+          .run = run,
+          .tiling = {.rows = kMmaRows, .kv_split = 512},
+          .tiling_f8 = {.rows = kMmaRows, .kv_split = 1024}};
+}
 
 }  // namespace ashlar

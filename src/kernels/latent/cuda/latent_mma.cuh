@@ -2,24 +2,21 @@
 
 // Latent attention by warp products (mma.sync), 16 rows at a time.
 //
-// A block of eight warps walks tiles of 64 tokens through a ring that cp.async fills, two tiles or
-// more ahead. Scores: four warps take 16 tokens each of the first half of the width, four of the
-// second, queries in registers; the halves meet in shared memory. Softmax: two rows a warp.
-// Values: 64 of the 512 columns a warp, from the same bytes, read transposed.
-//
-// Rows lie unpadded in the ring; 16-byte chunks are permuted by an exclusive or with bits of the
-// row so that eight rows of one chunk meet eight different banks.
+// Eight warps walk tiles of tokens through a ring. Scores: a warp takes 16 tokens and a part of
+// the width, its queries in registers; the parts meet in shared memory. Softmax: two rows a warp.
+// Values: 64 of the 512 columns a warp, from the same bytes, read transposed. The scores of a tile
+// are computed among the values of the tile before, so that the tensor cores wait for the softmax
+// only, which takes two synchronisations.
 
 #include "kernels/attention/cuda/state.cuh"
 #include "kernels/cuda/f8.cuh"
-#include "kernels/latent/cuda/rows.cuh"
+#include "kernels/latent/cuda/ring.cuh"
 
 namespace ashlar::cuda {
 
 constexpr int kMmaWarps = 8;
-constexpr int kMmaThreads = 32 * kMmaWarps;
+constexpr int kMmaThreads = 32 * kMmaWarps;  // and a warp to fill the ring, on Hopper
 constexpr int kMmaRows = 16;
-constexpr int kMmaTile = 64;  // tokens
 constexpr int kMaxShared = 232448;
 
 // How rows of a type are laid out and multiplied.
@@ -27,22 +24,22 @@ template <class Query, DType kStored>
 struct MmaType {
   static constexpr bool kF8 = is_f8(kStored);
   using Half = std::conditional_t<kF8, __half, Query>;  // products
-  static constexpr int kRowBytes = kLatentQ * (kF8 ? 1 : 2);
-  static constexpr int kTileBytes = kMmaTile * kRowBytes;
-  static constexpr int kStages = kF8 ? 5 : 3;
-  static constexpr int kChunks = kRowBytes / 16;
-  static constexpr int kSteps = kLatentQ / 16 / 2;    // of 16 dims, in half the width
-  static constexpr int kPairs = kChunks / 2 / 2;      // of chunks, in half the width
-  static constexpr int kPairSteps = kSteps / kPairs;  // of 16 dims, in a pair of chunks
-  static constexpr int kPeriod = kF8 ? 2 : 4;         // pairs after which swizzles repeat
-  static constexpr int kValueChunks = kChunks * kLatentWidth / kLatentQ / kMmaWarps;
-  __device__ static int swizzle(int row) { return kF8 ? row >> 1 & 3 : row & 7; }
+  using Tile = RowTile<kStored, kF8 ? 64 : 32>;
+  static constexpr int kStages = kF8 ? 5 : 6;
+  static constexpr int kGroups = Tile::kTokens / 16;  // warps that share a part of the width
+  static constexpr int kParts = kMmaWarps / kGroups;  // of the width
+  static constexpr int kPairs = Tile::kColumns;       // of chunks, in a part
+  static constexpr int kPairSteps = kF8 ? 2 : 1;      // of 16 dims, in a pair of chunks
+  static constexpr int kSteps = kPairs * kPairSteps;  // in a part
+  static_assert(2 * kParts == Tile::kChunks);         // a part takes a pair of every column
 };
 
+template <class Type>
 struct MmaShared {
-  static constexpr int kScoreStride = kMmaTile + 4;  // floats
-  static constexpr int kProbStride = kMmaTile + 8;   // halves
-  float scores[2][kMmaRows][kScoreStride];
+  static constexpr int kTokens = Type::Tile::kTokens;
+  static constexpr int kScoreStride = kTokens + 4;  // floats
+  static constexpr int kProbStride = kTokens + 8;   // halves
+  float scores[Type::kParts][kMmaRows][kScoreStride];
   uint16_t probs[kMmaRows][kProbStride];
   float factor[kMmaRows];  // of what rows hold
   float there[kMmaRows];   // at the end of a split: m of the total and of the split
@@ -51,49 +48,67 @@ struct MmaShared {
 
 template <class Query, DType kStored>
 class MmaBlock {
+ public:
   using Type = MmaType<Query, kStored>;
+
+ private:
   using Half = typename Type::Half;
+  using Tile = typename Type::Tile;
+  static constexpr int kTokens = Tile::kTokens;
+  static constexpr int kLaneTokens = kTokens / 16;  // of a row, in the softmax
 
  public:
-  static constexpr int kSharedBytes = Type::kStages * Type::kTileBytes + sizeof(MmaShared);
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  using Ring = TensorRing<Tile, Type::kStages, kMmaThreads>;
+#else
+  using Ring = CopyRing<Tile, Type::kStages, kMmaThreads>;
+#endif
+  struct Shared {
+    MmaShared<Type> rows;
+    typename Ring::Barriers ring;
+  };
+  static constexpr int kRingBytes = Type::kStages * Tile::kBytes;
+  static constexpr int kSharedBytes = kRingBytes + sizeof(Shared);
   static_assert(kSharedBytes <= kMaxShared);
 
-  __device__ MmaBlock(const LatentArgs& args, std::byte* ring)
+  __device__ MmaBlock(const LatentArgs& args, std::byte* ring, Shared& shared)
       : args_(args),
-        ring_(shared_address(ring)),
-        shared_(*reinterpret_cast<MmaShared*>(ring + Type::kStages * Type::kTileBytes)),
+        ring_(args, ring, shared.ring),
+        shared_(shared.rows),
         warp_(static_cast<int>(threadIdx.x) / 32),
         lane_(static_cast<int>(threadIdx.x) % 32),
         softmax_row_(2 * warp_ + lane_ / 16) {}
 
   __device__ void run(const CudaWork& work) {
     work_ = work;
-    n_tiles_ = (work.kv_end - work.kv_begin + kMmaTile - 1) / kMmaTile;
-    find_rows(0);
-    for (int i = 0; i < Type::kStages - 1; ++i) copy_tile(i);
+    ring_.start(work);
     start_rows();
     load_queries();
     int state = work.state;
     start_split();
     clear(total_), total_m_ = -CUDART_INF_F, total_d_ = 0;
-    for (int i = 0; i < n_tiles_; ++i) {
-      copy_async_wait<Type::kStages - 2>();
-      __syncthreads();  // tile i has come, for everyone; nobody reads tile i - 1
-      copy_tile(i + Type::kStages - 1);
-      score(i);
-      __syncthreads();
-      softmax(i);
-      __syncthreads();
-      weigh(i);
-      const int end = work.kv_begin + (i + 1) * kMmaTile;
-      if (i + 1 == n_tiles_ || end % args_.kv_split == 0) {
-        end_split(state);
-        start_split();
-      }
+    const int n_tiles = (work.kv_end - work.kv_begin + kTokens - 1) / kTokens;
+    int split_end = (work.kv_begin / args_.kv_split + 1) * args_.kv_split;
+    uint32_t here = ring_.await(0), next = here;
+    synchronise();
+    multiply<false>(here, here);
+    for (int i = 0, position = work.kv_begin; i < n_tiles; ++i, here = next) {
+      synchronise();  // scores of tile i have come; nobody reads the tile before
+      ring_.refill();
+      softmax(position);
+      if (i + 1 < n_tiles) next = ring_.await(i + 1);
+      synchronise();
+      multiply<true>(next, here);  // in the end, scores that nobody reads
+      ring_.leave(i);
+      position += kTokens;
+      if (i + 1 < n_tiles && position < split_end) continue;
+      split_end += args_.kv_split;
+      end_split(state);
+      start_split();
     }
     if (work.first) leave(state);
-    copy_async_wait<0>();
-    __syncthreads();
+    synchronise();
+    ring_.finish();
   }
 
  private:
@@ -102,46 +117,9 @@ class MmaBlock {
 #pragma unroll
     for (int n = 0; n < kN; ++n) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
   }
-
-  // --- copies ---
-
-  static constexpr int kRowThreads = kMmaThreads / (Type::kF8 ? 64 : 32);
-  static constexpr int kThreadRows = kMmaTile * kRowThreads / kMmaThreads;
-  static constexpr int kThreadChunks = Type::kChunks / kRowThreads;
-
-  __device__ int copied_row(int i) const {
-    return static_cast<int>(threadIdx.x) / kRowThreads + i * (kMmaThreads / kRowThreads);
-  }
-  // Reads the table for tile `tile`, whose copies come later.
-  __device__ void find_rows(int tile) {
-#pragma unroll
-    for (int i = 0; i < kThreadRows; ++i) {
-      const int position = work_.kv_begin + tile * kMmaTile + copied_row(i);
-      if (position < work_.kv_end) granules_[i] = work_.pages[position >> args_.page_shift];
-    }
-  }
-  // Queues the copies of the tile whose rows have been found, as one group; finds the next's.
-  __device__ void copy_tile(int tile) {
-    if (tile < n_tiles_) {
-      const int chunk = static_cast<int>(threadIdx.x) % kRowThreads;
-      const uint32_t to = ring_ + tile % Type::kStages * Type::kTileBytes;
-#pragma unroll
-      for (int i = 0; i < kThreadRows; ++i) {
-        const int row = copied_row(i), position = work_.kv_begin + tile * kMmaTile + row;
-        const bool valid = position < work_.kv_end;
-        const std::byte* from =
-            valid ? row_at<Type::kRowBytes>(args_, granules_[i], position) : args_.rows;
-        const uint32_t row_to = to + row * Type::kRowBytes;
-#pragma unroll
-        for (int j = 0; j < kThreadChunks; ++j) {
-          const int at = chunk + j * kRowThreads;
-          copy_async_16(row_to + 16 * (at ^ Type::swizzle(row)), from + (valid ? 16 * at : 0),
-                        valid);
-        }
-      }
-      find_rows(tile + 1);
-    }
-    copy_async_commit();
+  // Among the eight warps.
+  __device__ static void synchronise() {
+    asm volatile("bar.sync 1, %0;" ::"n"(kMmaThreads) : "memory");
   }
 
   // --- queries ---
@@ -167,39 +145,39 @@ class MmaBlock {
       }
       for (int step = 8; step > 0; step /= 2)
         largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
-      constexpr uint32_t kUp = 13;  // brings the greatest to 2^13 or a little more
-      const uint32_t exponent = max(__float_as_uint(largest) >> 23, kUp + 1);
-      if (lane_ % 16 == 0)
-        shared_.factor[softmax_row_] = __uint_as_float((254 + kUp - exponent) << 23);
-      row_scale_ *= __uint_as_float((exponent - kUp) << 23);
-      __syncthreads();
+      const PowerOfTwo power(largest);
+      if (lane_ % 16 == 0) shared_.factor[softmax_row_] = power.there;
+      row_scale_ *= power.back;
+      synchronise();
     }
   }
 
   __device__ void load_queries() {
-    const int half = warp_ / 4 * (kLatentQ / 2);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = lane_ / 4 + 8 * r;
       const bool used = row < work_rows(work_);
-      const Query* q = used ? query_row(row) + half : nullptr;
+      const Query* q = used ? query_row(row) : nullptr;
 #pragma unroll
-      for (int k = 0; k < Type::kSteps; ++k) load_query(q, used, row, k, q_[k][r], q_[k][r + 2]);
+      for (int k = 0; k < Type::kSteps; ++k) {
+        const int step = k % Type::kPairSteps + part() * Type::kPairSteps;
+        load_query(q, used, row, 64 * (k / Type::kPairSteps) + 16 * step, q_[k][r], q_[k][r + 2]);
+      }
     }
   }
-  // Columns of step k: in halves, 2j, 2j + 1 | 2j + 8, 2j + 9 of lane j; in FP8, the order that
-  // split_f8 gives.
-  __device__ void load_query(const Query* q, bool used, int row, int k, uint32_t& low,
+  // 16 columns from `column`: in halves, 2j, 2j + 1 | 2j + 8, 2j + 9 of lane j; in FP8, the order
+  // that split_f8 gives.
+  __device__ void load_query(const Query* q, bool used, int row, int column, uint32_t& low,
                              uint32_t& high) {
     const int j = lane_ % 4;
     if constexpr (!Type::kF8) {
-      const auto* words = reinterpret_cast<const uint32_t*>(q);
-      low = used ? words[8 * k + j] : 0;
-      high = used ? words[8 * k + j + 4] : 0;
+      const auto* words = reinterpret_cast<const uint32_t*>(q + column);
+      low = used ? words[j] : 0;
+      high = used ? words[j + 4] : 0;
     } else {
       float x[4] = {};
       if (used) {
-        const uint2 words = reinterpret_cast<const uint2*>(q)[4 * k + j];
+        const uint2 words = reinterpret_cast<const uint2*>(q + column)[j];
         const auto* four = reinterpret_cast<const Query*>(&words);
         for (int i = 0; i < 4; ++i) x[i] = static_cast<float>(four[i]);
         if constexpr (std::is_same_v<Query, __nv_bfloat16>)
@@ -212,29 +190,58 @@ class MmaBlock {
 
   // --- one tile ---
 
-  __device__ uint32_t stage(int tile) const {
-    return ring_ + tile % Type::kStages * Type::kTileBytes;
+  // The warp's part of the width, and its 16 tokens.
+  __device__ int part() const { return warp_ / Type::kGroups; }
+  __device__ int first_token() const { return warp_ % Type::kGroups * 16; }
+
+  // Scores of one tile (partial, to shared memory) and, if kWeigh, values of another, in turns.
+  template <bool kWeigh>
+  __device__ void multiply(uint32_t score_tile, uint32_t weigh_tile) {
+    const int k_token = first_token() + lane_ % 8 + lane_ / 16 * 8, v_token = lane_ % 16;
+    const uint32_t keys = score_tile + Tile::offset(k_token, 2 * part() + (lane_ / 8 & 1));
+    const uint32_t values =
+        weigh_tile + warp_ * Tile::kColumnBytes + Tile::offset(v_token, lane_ / 16);
+    constexpr int kAcross = Tile::kChunks / 2;  // pairs of chunks in 64 columns
+    constexpr int kWeighSteps = kTokens / 16 * kAcross;
+    const uint32_t probs = shared_address(&shared_.probs[lane_ % 16][lane_ / 16 * 8]);
+    float s[4][4];  // two tiles of 8 tokens, two sums each
+    uint32_t p[4];
+    clear(s);
+    if constexpr (kWeigh) scale_values();
+#pragma unroll
+    for (int i = 0; i < max(Type::kPairs, kWeighSteps); ++i) {
+      if (i < Type::kPairs) {
+        uint32_t k[4];
+        load_matrix(k, keys + i * Tile::kColumnBytes);
+        score_pair(s, i, k);
+      }
+      if (kWeigh && i < kWeighSteps) {
+        if (i % kAcross == 0) load_matrix(p, probs + i / kAcross * 32);
+        uint32_t v[4];
+        load_matrix_transposed(v, (values ^ i % kAcross * 32) + i / kAcross * 16 * Tile::kLine);
+        weigh_pair(i % kAcross, p, v);
+      }
+    }
+    put_scores(s);
   }
 
-  // 16 tokens by half the width: partial scores to shared memory.
-  __device__ void score(int tile) {
-    const int row = warp_ % 4 * 16 + lane_ % 8 + lane_ / 16 * 8;
-    const uint32_t base = stage(tile) + row * Type::kRowBytes;
-    const int chunk = warp_ / 4 * (Type::kChunks / 2) + (lane_ / 8 & 1);
-    uint32_t from[Type::kPeriod];
+  // Two chunks of 16 tokens: k[0], k[1] of the first eight, k[2], k[3] of the others.
+  __device__ void score_pair(float (&s)[4][4], int i, const uint32_t (&k)[4]) {
+    if constexpr (!Type::kF8) {
+      mma<Half>(s[i % 2 * 2], q_[i], k[0], k[1]);
+      mma<Half>(s[i % 2 * 2 + 1], q_[i], k[2], k[3]);
+    } else {
 #pragma unroll
-    for (int p = 0; p < Type::kPeriod; ++p)
-      from[p] = base + 16 * ((chunk + 2 * p) ^ Type::swizzle(row));
-    float s[4][4];  // two tiles of 8 tokens, two sums each
-    clear(s);
-#pragma unroll
-    for (int p = 0; p < Type::kPairs; ++p) {
-      uint32_t k[4];
-      load_matrix(k, from[p % Type::kPeriod] + p / Type::kPeriod * Type::kPeriod * 32);
-      score_pair(s, p, k);
+      for (int j = 0; j < 4; ++j) {
+        uint32_t even, odd;
+        split_f8<kStored>(k[j], even, odd);
+        mma<Half>(s[j % 2 * 2 + j / 2], q_[2 * i + j % 2], even, odd);
+      }
     }
-    const int column = warp_ % 4 * 16 + lane_ % 4 * 2;
-    auto& scores = shared_.scores[warp_ / 4];
+  }
+  __device__ void put_scores(const float (&s)[4][4]) {
+    const int column = first_token() + lane_ % 4 * 2;
+    auto& scores = shared_.scores[part()];
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
@@ -244,74 +251,51 @@ class MmaBlock {
       }
     }
   }
-  // Two chunks of 16 tokens: k[0], k[1] of the first eight, k[2], k[3] of the others.
-  __device__ void score_pair(float (&s)[4][4], int p, const uint32_t (&k)[4]) {
-    if constexpr (!Type::kF8) {
-      mma<Half>(s[p % 2 * 2], q_[p], k[0], k[1]);
-      mma<Half>(s[p % 2 * 2 + 1], q_[p], k[2], k[3]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        uint32_t even, odd;
-        split_f8<kStored>(k[i], even, odd);
-        mma<Half>(s[i % 2 * 2 + i / 2], q_[2 * p + i % 2], even, odd);
-      }
-    }
-  }
 
-  // Four tokens of one row a lane: probabilities and the factor of what the row holds.
-  __device__ void softmax(int tile) {
-    const int token = lane_ % 16 * 4;
-    const int left = row_end_ - (work_.kv_begin + tile * kMmaTile + token);
-    const float4 a = *reinterpret_cast<float4*>(&shared_.scores[0][softmax_row_][token]);
-    const float4 b = *reinterpret_cast<float4*>(&shared_.scores[1][softmax_row_][token]);
-    float s[4] = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+  // A few tokens of one row a lane: probabilities and the factor of what the row holds.
+  __device__ void softmax(int position) {
+    const int token = lane_ % 16 * kLaneTokens;
+    const int left = row_end_ - position - token;
+    float s[kLaneTokens] = {};
     float m = m_;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int part = 0; part < Type::kParts; ++part) {
+#pragma unroll
+      for (int i = 0; i < kLaneTokens; i += 2) {
+        const float2 two =
+            *reinterpret_cast<float2*>(&shared_.scores[part][softmax_row_][token + i]);
+        s[i] += two.x, s[i + 1] += two.y;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kLaneTokens; ++i) {
       s[i] = i < left ? s[i] * row_scale_ : -CUDART_INF_F;
       m = fmaxf(m, s[i]);
     }
     for (int step = 8; step > 0; step /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, step));
-    const float from = reference_of(m);
-    const float factor = exp2_approx(m_ - from);
+    const float factor = exp2_approx(m_ - reference_of(m));
+    float sum = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) s[i] = exp2_approx(s[i] - from);
+    for (int i = 0; i < kLaneTokens; ++i) {
+      s[i] = exp2_approx(s[i] - reference_of(m));
+      sum += s[i];
+    }
     m_ = m;
-    d_ = d_ * factor + ((s[0] + s[1]) + (s[2] + s[3]));
-    *reinterpret_cast<uint2*>(&shared_.probs[softmax_row_][token]) = {pack<Half>(s[0], s[1]),
-                                                                      pack<Half>(s[2], s[3])};
+    d_ = d_ * factor + sum;
+#pragma unroll
+    for (int i = 0; i < kLaneTokens; i += 2) {
+      *reinterpret_cast<uint32_t*>(&shared_.probs[softmax_row_][token + i]) =
+          pack<Half>(s[i], s[i + 1]);
+    }
     if (lane_ % 16 == 0) shared_.factor[softmax_row_] = factor;
   }
 
-  // o = o * factor + probabilities * values, 64 columns.
-  __device__ void weigh(int tile) {
+  __device__ void scale_values() {
     const float low = shared_.factor[lane_ / 4], high = shared_.factor[lane_ / 4 + 8];
-    if (__any_sync(~0u, low != 1.0f || high != 1.0f)) {
+    if (!__any_sync(~0u, low != 1.0f || high != 1.0f)) return;
 #pragma unroll
-      for (int n = 0; n < 8; ++n)
-        o_[n][0] *= low, o_[n][1] *= low, o_[n][2] *= high, o_[n][3] *= high;
-    }
-    const uint32_t probs = shared_address(&shared_.probs[lane_ % 16][lane_ / 16 * 8]);
-    const int row = lane_ % 16;
-    const uint32_t base = stage(tile) + row * Type::kRowBytes;
-    uint32_t from[Type::kValueChunks / 2];
-#pragma unroll
-    for (int j = 0; j < Type::kValueChunks / 2; ++j) {
-      const int chunk = warp_ * Type::kValueChunks + 2 * j + lane_ / 16;
-      from[j] = base + 16 * (chunk ^ Type::swizzle(row));
-    }
-#pragma unroll
-    for (int t = 0; t < kMmaTile / 16; ++t) {
-      uint32_t p[4];
-      load_matrix(p, probs + t * 32);
-#pragma unroll
-      for (int j = 0; j < Type::kValueChunks / 2; ++j) {
-        uint32_t v[4];
-        load_matrix_transposed(v, from[j] + t * 16 * Type::kRowBytes);
-        weigh_pair(j, p, v);
-      }
-    }
+    for (int n = 0; n < 8; ++n)
+      o_[n][0] *= low, o_[n][1] *= low, o_[n][2] *= high, o_[n][3] *= high;
   }
   // Two chunks of 16 tokens: v[0], v[1] are the first chunk's tokens, v[2], v[3] the second's.
   __device__ void weigh_pair(int j, const uint32_t (&p)[4], const uint32_t (&v)[4]) {
@@ -345,7 +329,7 @@ class MmaBlock {
     const Fold fold(total_m_, m_);
     total_m_ = fold.m;
     total_d_ = fold(total_d_, d_);
-    __syncthreads();
+    synchronise();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = lane_ / 4 + 8 * r;
@@ -361,10 +345,10 @@ class MmaBlock {
   // The total becomes the result, or the first state of several.
   __device__ void leave(int state) {
     if (state >= 0) return store_state(state, total_m_, total_d_, total_);
-    __syncthreads();
+    synchronise();
     if (lane_ % 16 == 0)
       shared_.factor[softmax_row_] = final_factor(total_m_, total_d_, -CUDART_INF_F, args_.v_scale);
-    __syncthreads();
+    synchronise();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = lane_ / 4 + 8 * r;
@@ -412,14 +396,12 @@ class MmaBlock {
   }
 
   const LatentArgs& args_;
-  const uint32_t ring_;
-  MmaShared& shared_;
+  Ring ring_;
+  MmaShared<Type>& shared_;
   const int warp_;
   const int lane_;
   const int softmax_row_;
   CudaWork work_;
-  int n_tiles_ = 0;
-  uint32_t granules_[kThreadRows] = {};
   uint32_t q_[Type::kSteps][4];
   int row_end_ = 0;  // positions the softmax's row sees
   float row_scale_ = 0;
@@ -428,14 +410,34 @@ class MmaBlock {
   float total_[8][4];  // of the splits before
 };
 
+// On Hopper four warps more, of which one fills the ring; they give their registers away.
+constexpr int kMmaFillThreads = 128;
+
 template <class Query, DType kStored>
-__global__ void __launch_bounds__(kMmaThreads, 1)
-    latent_mma(const __grid_constant__ LatentArgs args) {
+__global__ void __launch_bounds__(kMmaThreads + kMmaFillThreads, 1)
+    latent_mma(const __grid_constant__ LatentArgs args, const __grid_constant__ CUtensorMap map) {
+  using Block = MmaBlock<Query, kStored>;
   extern __shared__ __align__(1024) std::byte ring[];
+  auto& shared = *reinterpret_cast<typename Block::Shared*>(ring + Block::kRingBytes);
   launch_dependents();
-  MmaBlock<Query, kStored> block(args, ring);
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0) shared.ring.init(kMmaWarps);
+  __syncthreads();
+  if (threadIdx.x >= kMmaThreads) {
+    registers_give<40>();
+    if (threadIdx.x < kMmaThreads + 32)
+      fill_ring<typename Block::Type::Tile>(args, &map, ring, shared.ring);
+  } else {
+    registers_take<232>();
+    Block block(args, ring, shared);
+    for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
+      block.run(args.works[i]);
+  }
+#else
+  Block block(args, ring, shared);
   for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
     block.run(args.works[i]);
+#endif
 }
 
 }  // namespace ashlar::cuda

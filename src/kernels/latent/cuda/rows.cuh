@@ -16,6 +16,7 @@ struct LatentArgs {
   const CudaWork* works;
   const int32_t* queue;
   float* states;          // [state][rows][kStateWidth]
+  void* scratch;          // of each block, as much as the body asked for
   const void* q;          // [T, H, 576]
   void* out;              // [T, H, 512]
   const std::byte* rows;  // base + k_offset_bytes of the pages
@@ -45,5 +46,17 @@ __device__ inline WorkRow work_row(const CudaWork& work, int row) {
 __device__ inline int work_rows(const CudaWork& work) {
   return (work.token_end - work.token_begin) * work.n_heads;
 }
+
+// The power of two that brings a row of bf16 queries, of which `largest` is the greatest, into
+// f16's range, up to 2^14, and the one that undoes it.
+struct PowerOfTwo {
+  float there, back;
+  __device__ explicit PowerOfTwo(float largest) {
+    constexpr uint32_t kUp = 13;
+    const uint32_t exponent = max(__float_as_uint(largest) >> 23, kUp + 1);
+    there = __uint_as_float((254 + kUp - exponent) << 23);
+    back = __uint_as_float((exponent - kUp) << 23);
+  }
+};
 
 }  // namespace ashlar::cuda

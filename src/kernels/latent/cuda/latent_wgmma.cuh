@@ -1,0 +1,475 @@
+#pragma once
+
+// Latent attention by warpgroup products (sm_90a), 64 rows at a time.
+//
+// Tiles of 64 tokens come in pairs. Warpgroup 0 computes the scores of the first tile of a pair,
+// warpgroup 1 of the second; either then multiplies both tiles' probabilities with its half of the
+// 512 columns, first its own tile's, then the other's, which it gets as registers through shared
+// memory. So one warpgroup's softmax runs beside the other's products, and no sums are ever moved.
+//
+//   warpgroup 0                               warpgroup 1
+//   S0 = Q K0                                 S1 = Q K1
+//   m0 = max(m, S0)             -- m0 -->     m1 = max(m0, S1)
+//   O = O * (m to m0) + P0 V0   <- m1, P1 -   O = O * (m to m1) + P1 V1
+//   O = O * (m0 to m1)          -- P0 -->     O = O + P0 V0     (P0 in terms of m1)
+//   O = O + P1 V1
+//
+// Queries (64 x 576) and two tiles fill shared memory; halves of a tile are filled again as soon as
+// the warpgroup whose columns they are has done with them, by a third warpgroup whose four warps
+// own a half each: tensor copies, or for FP8 rows loads that are widened to f16 on the way. P1
+// lies where the second tile's rotated columns lay.
+
+#include "kernels/attention/cuda/state.cuh"
+#include "kernels/cuda/wgmma.cuh"
+#include "kernels/latent/cuda/wgmma_fill.cuh"
+
+namespace ashlar::cuda {
+
+constexpr int kWgmmaThreads = 256;  // that multiply
+
+// Named barriers of the two warpgroups; 0 is __syncthreads.
+enum WgmmaSync { kBoth = 1, kFirstMax, kSecondProbs, kFirstProbs, kOwn };
+
+// Two Half in a register, multiplied in f32.
+template <class Half>
+__device__ inline uint32_t times(uint32_t pair, float factor) {
+  float2 two;
+  if constexpr (std::is_same_v<Half, __half>) {
+    two = __half22float2(reinterpret_cast<__half2&>(pair));
+  } else {
+    two = __bfloat1622float2(reinterpret_cast<__nv_bfloat162&>(pair));
+  }
+  return pack<Half>(two.x * factor, two.y * factor);
+}
+
+template <class Query, DType kStored>
+class WgmmaBlock {
+ public:
+  static constexpr bool kF8 = is_f8(kStored);
+  using Half = std::conditional_t<kF8, __half, Query>;
+
+  __device__ WgmmaBlock(const LatentArgs& args, WgmmaShared& shared)
+      : args_(args),
+        shared_(shared),
+        thread_(static_cast<int>(threadIdx.x) % 128),
+        group_(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0)),
+        row_(thread_ / 32 * 16 + thread_ % 32 / 4) {}
+
+  __device__ void run(const CudaWork& work) {
+    kv_end_ = work.kv_end;
+    load_queries(work);
+    start_rows(work);
+    int state = work.state;
+    int split_end = (work.kv_begin / args_.kv_split + 1) * args_.kv_split;
+    bool alone = true;  // no split before this one
+    start_split();
+    for (int at = work.kv_begin; at < kv_end_;) {
+      const bool two = at + kPairTile < kv_end_;
+      group_ == 0 ? first(at, two) : second(at + kPairTile, two);
+      at += 2 * kPairTile;
+      if (at < kv_end_ && at < split_end) continue;
+      split_end += args_.kv_split;
+      sum_rows();
+      if (!work.first) {
+        store_state(work, state++);
+      } else {
+        if (!alone) add_total();
+        if (at < kv_end_) put_total();
+        alone = false;
+      }
+      if (at < kv_end_ || !work.first) start_split();
+    }
+    if (work.first) state >= 0 ? store_state(work, state) : store_rows(work);
+    sync_threads(kBoth, kWgmmaThreads);  // the queries may go
+  }
+
+ private:
+  // --- queries ---
+
+  // Four threads a row, 18 chunks of 8 elements each.
+  __device__ void load_queries(const CudaWork& work) {
+    const int row = static_cast<int>(threadIdx.x) / 4, part = static_cast<int>(threadIdx.x) % 4;
+    uint4 q[18] = {};
+    if (row < work_rows(work)) {
+      const WorkRow at = work_row(work, row);
+      const auto* from = reinterpret_cast<const uint4*>(
+          static_cast<const Query*>(args_.q) +
+          (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentQ);
+#pragma unroll
+      for (int i = 0; i < 18; ++i) q[i] = from[part + 4 * i];
+    }
+    float back = 1;
+    if constexpr (kF8 && std::is_same_v<Query, __nv_bfloat16>) back = fit_f16(q);
+    if (part == 0) shared_.row_scale[row] = back;
+    const uint32_t to = shared_address(shared_.queries);
+#pragma unroll
+    for (int i = 0; i < 18; ++i) {
+      const int chunk = part + 4 * i;
+      const uint32_t at =
+          to + chunk / 8 * PairTile::kColumnBytes + PairTile::offset(row, chunk % 8);
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(q[i].x), "r"(q[i].y),
+                   "r"(q[i].z), "r"(q[i].w)
+                   : "memory");
+    }
+    fence_proxy_async();
+    sync_threads(kBoth, kWgmmaThreads);
+  }
+  // A bf16 row, held by four threads, as f16 by a power of two; returns the power that undoes it.
+  __device__ static float fit_f16(uint4 (&q)[18]) {
+    auto* pairs = reinterpret_cast<__nv_bfloat162*>(q);
+    float largest = 0;
+#pragma unroll
+    for (int i = 0; i < 72; ++i) {
+      const float2 x = __bfloat1622float2(pairs[i]);
+      largest = fmaxf(largest, fmaxf(fabsf(x.x), fabsf(x.y)));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+    const PowerOfTwo power(largest);
+#pragma unroll
+    for (int i = 0; i < 72; ++i) {
+      const float2 x = __bfloat1622float2(pairs[i]);
+      reinterpret_cast<uint32_t*>(q)[i] = pack<__half>(x.x * power.there, x.y * power.there);
+    }
+    return power.back;
+  }
+
+  __device__ void start_rows(const CudaWork& work) {
+    all_see_ = work.q_position + work.token_begin + 1;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = row_ + 8 * r;
+      scale_[r] = args_.score_scale * shared_.row_scale[row];
+      row_end_[r] =
+          row < work_rows(work) ? work.q_position + work_row(work, row).token + 1 : kv_end_;
+    }
+  }
+
+  // --- a pair of tiles ---
+
+  __device__ uint32_t tile(int i) const { return shared_address(shared_.tiles[i]); }
+  __device__ Barrier& full(int i, int half) { return shared_.full[i][half]; }
+  __device__ void await(int i, int half) { full(i, half).wait(parity_[i]); }
+  __device__ void leave(int i, int half) {
+    __syncwarp();
+    if (thread_ % 32 == 0) shared_.empty[i][half].arrive();
+  }
+
+  __device__ void first(int at, bool two) {
+    uint32_t p[16];
+    float before[2];
+    score<0>(at);
+    each_row([&](int r) { before[r] = m_[r], m_[r] = fmaxf(m_[r], highest(r)); });
+    publish(shared_.m[0], kFirstMax);
+    weights(before);
+    pack_weights(p);
+    multiply(p, 0);
+    sync_threads(kSecondProbs, kWgmmaThreads);
+    float factor[2];
+    each_row([&](int r) {
+      const float m = shared_.m[1][row_ + 8 * r];
+      factor[r] = exp2_approx(m_[r] - reference_of(m));
+      m_[r] = m, d_[r] *= factor[r];
+    });
+    give_weights(p, factor);
+    finish(p, 0);
+    rescale(factor);
+    if (two) {
+      take_weights(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
+      await(1, 0);
+      multiply(p, 1);
+      finish(p, 1);
+      parity_[1] ^= 1;
+    }
+    parity_[0] ^= 1;
+  }
+
+  __device__ void second(int at, bool two) {
+    uint32_t p[16], other[16];
+    float before[2], most[2] = {-CUDART_INF_F, -CUDART_INF_F};
+    if (two) {
+      score<1>(at);
+      each_row([&](int r) { most[r] = highest(r); });
+    }
+    sync_threads(kFirstMax, kWgmmaThreads);
+    each_row([&](int r) { before[r] = m_[r], m_[r] = fmaxf(shared_.m[0][row_ + 8 * r], most[r]); });
+    if (two) {
+      weights(before);
+      pack_weights(p);
+      put_weights(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
+    } else {
+      rescale_for(before);
+    }
+    publish(shared_.m[1], kSecondProbs);
+    if (two) multiply(p, 1);
+    await(0, 1);
+    sync_threads(kFirstProbs, kWgmmaThreads);
+    take_weights(other, shared_.probs);
+    multiply(other, 0);
+    if (two) {
+      wgmma_wait<1>();
+      leave(1, 1);
+      parity_[1] ^= 1;
+    }
+    finish(other, 0);
+    held(p);
+    parity_[0] ^= 1;
+  }
+
+  template <class Do>
+  __device__ static void each_row(Do act) {
+    act(0), act(1);
+  }
+
+  // s = what tile kTile's tokens score, -inf where not seen, in units of log 2.
+  template <int kTile>
+  __device__ void score(int at) {
+    constexpr int kNear = kTile;  // the half that comes first
+    await(kTile, kNear);
+    if (!kF8 && at + kPairTile > kv_end_) {
+      await(kTile, 1 - kNear);
+      clear_tokens<PairTile>(tile(kTile), kv_end_ - at, thread_, 128);
+      fence_proxy_async();
+      sync_threads(kOwn + kTile, 128);
+    }
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s_[i] = 0;  // and be free until here
+    held(s_);
+    wgmma_fence();
+    score_columns<kTile>(4 * kNear, 4);
+    if constexpr (kNear == 0) score_columns<kTile>(kRopeColumn, 1);
+    wgmma_commit();
+    await(kTile, 1 - kNear);
+    wgmma_fence();
+    score_columns<kTile>(4 * (1 - kNear), 4);
+    if constexpr (kNear == 1) score_columns<kTile>(kRopeColumn, 1);
+    wgmma_commit();
+    wgmma_wait<0>();
+    held(s_);
+    const bool masked = at + kPairTile > all_see_;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      const int r = i / 2 % 2, column = i / 4 * 8 + thread_ % 4 * 2 + i % 2;
+      s_[i] *= scale_[r];
+      if (masked && at + column >= row_end_[r]) s_[i] = -CUDART_INF_F;
+    }
+  }
+  template <int kTile>
+  __device__ void score_columns(int column, int n) {
+    const uint64_t q = tile_descriptor(shared_address(shared_.queries), 8 * PairTile::kLine);
+    const uint64_t k = tile_descriptor(tile(kTile), 8 * PairTile::kLine);
+#pragma unroll
+    for (int i = 0; i < 4 * n; ++i) {
+      const uint64_t step = ((column + i / 4) * PairTile::kColumnBytes + i % 4 * 32) >> 4;
+      multiply_shared<Half>(s_, q + step, k + step, true);
+    }
+  }
+
+  __device__ float highest(int r) const {
+    float m = -CUDART_INF_F;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) m = fmaxf(m, fmaxf(s_[4 * i + 2 * r], s_[4 * i + 2 * r + 1]));
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+    return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+  }
+  __device__ void publish(float* m, int sync) {
+    if (thread_ % 4 == 0) m[row_] = m_[0], m[row_ + 8] = m_[1];
+    arrive_threads(sync, kWgmmaThreads);
+  }
+
+  // Scores become probabilities; what the rows hold is brought from `before` to m.
+  __device__ void weights(const float (&before)[2]) {
+    float sum[2] = {};
+    const float from[2] = {reference_of(m_[0]), reference_of(m_[1])};
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      s_[i] = exp2_approx(s_[i] - from[i / 2 % 2]);
+      sum[i / 2 % 2] += s_[i];
+    }
+    rescale_for(before);
+    d_[0] += sum[0], d_[1] += sum[1];
+  }
+  __device__ void rescale_for(const float (&before)[2]) {
+    const float factor[2] = {exp2_approx(before[0] - reference_of(m_[0])),
+                             exp2_approx(before[1] - reference_of(m_[1]))};
+    d_[0] *= factor[0], d_[1] *= factor[1];
+    rescale(factor);
+  }
+  __device__ void rescale(const float (&factor)[2]) {
+    if (!__any_sync(~0u, factor[0] != 1.0f || factor[1] != 1.0f)) return;
+#pragma unroll
+    for (int i = 0; i < 128; ++i) o_[i] *= factor[i / 2 % 2];
+  }
+
+  __device__ void pack_weights(uint32_t (&p)[16]) const {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) p[i] = pack<Half>(s_[2 * i], s_[2 * i + 1]);
+  }
+  // Through shared memory: thread t of one warpgroup to thread t of the other.
+  __device__ void put_weights(const uint32_t (&p)[16], std::byte* to) const {
+    auto* chunks = reinterpret_cast<uint4*>(to) + thread_;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      chunks[128 * i] = make_uint4(p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]);
+  }
+  __device__ void take_weights(uint32_t (&p)[16], const std::byte* from) const {
+    const auto* chunks = reinterpret_cast<const uint4*>(from) + thread_;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint4 four = chunks[128 * i];
+      p[4 * i] = four.x, p[4 * i + 1] = four.y, p[4 * i + 2] = four.z, p[4 * i + 3] = four.w;
+    }
+  }
+  // The first tile's, in terms of the second's maximum, which rarely differs.
+  __device__ void give_weights(const uint32_t (&p)[16], const float (&factor)[2]) const {
+    auto* chunks = reinterpret_cast<uint4*>(shared_.probs) + thread_;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      chunks[128 * i] =
+          make_uint4(times<Half>(p[4 * i], factor[0]), times<Half>(p[4 * i + 1], factor[1]),
+                     times<Half>(p[4 * i + 2], factor[0]), times<Half>(p[4 * i + 3], factor[1]));
+    }
+    arrive_threads(kFirstProbs, kWgmmaThreads);
+  }
+
+  // Begins o += p V of tile i, this warpgroup's columns.
+  __device__ void multiply(uint32_t (&p)[16], int i) {
+    const uint64_t v = tile_descriptor(tile(i) + group_ * 4 * PairTile::kColumnBytes,
+                                       8 * PairTile::kLine, PairTile::kColumnBytes);
+    held(p);
+    held(o_);
+    wgmma_fence();
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+      multiply_registers<Half>(o_, p + 4 * t, v + (t * 16 * PairTile::kLine >> 4), true);
+    wgmma_commit();
+  }
+  __device__ void finish(uint32_t (&p)[16], int i) {
+    wgmma_wait<0>();
+    held(o_);
+    held(p);
+    leave(i, group_);
+  }
+
+  // --- states ---
+
+  __device__ void start_split() {
+    m_[0] = m_[1] = -CUDART_INF_F;
+    d_[0] = d_[1] = 0;
+#pragma unroll
+    for (int i = 0; i < 128; ++i) o_[i] = 0;
+  }
+
+  // d of both warpgroups and all lanes.
+  __device__ void sum_rows() {
+    each_row([&](int r) {
+      d_[r] += __shfl_xor_sync(~0u, d_[r], 1);
+      d_[r] += __shfl_xor_sync(~0u, d_[r], 2);
+      if (thread_ % 4 == 0) shared_.d[group_][row_ + 8 * r] = d_[r];
+    });
+    sync_threads(kBoth, kWgmmaThreads);
+    each_row([&](int r) { d_[r] = shared_.d[0][row_ + 8 * r] + shared_.d[1][row_ + 8 * r]; });
+  }
+
+  // The total of the splits before lies in device memory, in the block's own scratch.
+  __device__ float4* scratch() const {
+    return reinterpret_cast<float4*>(args_.scratch) +
+           int64_t{blockIdx.x} * (kWgmmaRows * kLatentWidth / 4) + threadIdx.x;
+  }
+  __device__ void put_total() {
+    total_m_[0] = m_[0], total_m_[1] = m_[1], total_d_[0] = d_[0], total_d_[1] = d_[1];
+    float4* to = scratch();
+#pragma unroll
+    for (int i = 0; i < 32; ++i)
+      to[i * kWgmmaThreads] = make_float4(o_[4 * i], o_[4 * i + 1], o_[4 * i + 2], o_[4 * i + 3]);
+  }
+  __device__ void add_total() {
+    const Fold folds[2] = {Fold(total_m_[0], m_[0]), Fold(total_m_[1], m_[1])};
+    each_row([&](int r) { m_[r] = folds[r].m, d_[r] = folds[r](total_d_[r], d_[r]); });
+    const float4* from = scratch();
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      const float4 total = from[i * kWgmmaThreads];
+      o_[4 * i] = folds[0](total.x, o_[4 * i]);
+      o_[4 * i + 1] = folds[0](total.y, o_[4 * i + 1]);
+      o_[4 * i + 2] = folds[1](total.z, o_[4 * i + 2]);
+      o_[4 * i + 3] = folds[1](total.w, o_[4 * i + 3]);
+    }
+  }
+
+  __device__ int first_column() const { return group_ * 256 + thread_ % 4 * 2; }
+
+  __device__ void store_state(const CudaWork& work, int state) {
+    float* to = args_.states + int64_t{state} * args_.tile_rows * kStateWidth;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = row_ + 8 * r;
+      if (row >= work_rows(work)) continue;
+      float* row_to = to + row * kStateWidth;
+      if (group_ == 0 && thread_ % 4 == 0)
+        *reinterpret_cast<float2*>(row_to) = make_float2(m_[r], d_[r]);
+      auto* pairs = reinterpret_cast<float2*>(row_to + kStateHead + first_column());
+#pragma unroll
+      for (int i = 0; i < 32; ++i)
+        pairs[4 * i] = make_float2(o_[4 * i + 2 * r], o_[4 * i + 2 * r + 1]);
+    }
+  }
+  __device__ void store_rows(const CudaWork& work) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = row_ + 8 * r;
+      if (row >= work_rows(work)) continue;
+      const WorkRow at = work_row(work, row);
+      const float factor = final_factor(m_[r], d_[r], -CUDART_INF_F, args_.v_scale);
+      auto* pairs = reinterpret_cast<uint32_t*>(
+          static_cast<Query*>(args_.out) +
+          (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentWidth +
+          first_column());
+#pragma unroll
+      for (int i = 0; i < 32; ++i)
+        pairs[4 * i] = pack<Query>(o_[4 * i + 2 * r] * factor, o_[4 * i + 2 * r + 1] * factor);
+    }
+  }
+
+  const LatentArgs& args_;
+  WgmmaShared& shared_;
+  const int thread_;  // of the warpgroup
+  const int group_;
+  const int row_;  // and row_ + 8
+  int kv_end_ = 0;
+  int all_see_ = 0;  // positions that every row sees
+  int row_end_[2] = {};
+  float scale_[2] = {};
+  uint32_t parity_[2] = {};
+  float m_[2], d_[2], total_m_[2], total_d_[2];
+  float s_[32];   // rows by the tile's 64 tokens
+  float o_[128];  // rows by 256 columns
+};
+
+template <class Query, DType kStored>
+__global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
+    latent_wgmma(const __grid_constant__ LatentArgs args, const __grid_constant__ CUtensorMap map) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(1024) std::byte memory[];
+  auto& shared = *reinterpret_cast<WgmmaShared*>(memory);
+  launch_dependents();
+  if (threadIdx.x == 0) shared.init();
+  __syncthreads();
+  constexpr bool kF8 = WgmmaBlock<Query, kStored>::kF8;
+  if (threadIdx.x >= kWgmmaThreads) {
+    registers_give<(kF8 ? 96 : 40)>();
+    if constexpr (kF8) {
+      fill_widened<kStored>(args, shared);
+    } else {
+      fill_copied(args, &map, shared);
+    }
+  } else {
+    registers_take<(kF8 ? 208 : 232)>();
+    WgmmaBlock<Query, kStored> block(args, shared);
+    for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
+      block.run(args.works[i]);
+  }
+#endif
+}
+
+}  // namespace ashlar::cuda
