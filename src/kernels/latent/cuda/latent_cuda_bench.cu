@@ -192,6 +192,7 @@ int main(int argc, char** argv) {
         for (const int32_t batch : {1, 32, 128}) setups.push_back({heads, batch, 1, 8192, type});
       }
       setups.push_back({16, 32, 4, 8192, type});
+      setups.push_back({64, 32, 1, 8192, type});
       setups.push_back({16, 32, 1, 8192, type, 16});
       setups.push_back({16, 32, 1, 1024, type});
       if (argc > 2) setups = {{number(2), number(3), number(4), 8192, type, 64, number(5)}};

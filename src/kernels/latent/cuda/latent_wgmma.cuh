@@ -9,10 +9,9 @@
 //
 //   warpgroup 0                               warpgroup 1
 //   S0 = Q K0                                 S1 = Q K1
-//   m0 = max(m, S0)             -- m0 -->     m1 = max(m0, S1)
-//   O = O * (m to m0) + P0 V0   <- m1, P1 -   O = O * (m to m1) + P1 V1
-//   O = O * (m0 to m1)          -- P0 -->     O = O + P0 V0     (P0 in terms of m1)
-//   O = O + P1 V1
+//   m0 = max(m, S0), P0         -- m0, P0 ->  O = O * (m to m0) + P0 V0
+//   O = O * (m to m0) + P0 V0   <- m1, P1 --  m1 = max(m0, S1), P1 beside it
+//   O = O * (m0 to m1) + P1 V1                O = O * (m0 to m1) + P1 V1
 //
 // Queries (64 x 576) and two tiles fill shared memory; halves of a tile are filled again as soon as
 // the warpgroup whose columns they are has done with them, by a third warpgroup whose four warps
@@ -28,19 +27,7 @@ namespace ashlar::cuda {
 constexpr int kWgmmaThreads = 256;  // that multiply
 
 // Named barriers of the two warpgroups; 0 is __syncthreads.
-enum WgmmaSync { kBoth = 1, kFirstMax, kSecondProbs, kFirstProbs, kOwn };
-
-// Two Half in a register, multiplied in f32.
-template <class Half>
-__device__ inline uint32_t times(uint32_t pair, float factor) {
-  float2 two;
-  if constexpr (std::is_same_v<Half, __half>) {
-    two = __half22float2(reinterpret_cast<__half2&>(pair));
-  } else {
-    two = __bfloat1622float2(reinterpret_cast<__nv_bfloat162&>(pair));
-  }
-  return pack<Half>(two.x * factor, two.y * factor);
-}
+enum WgmmaSync { kBoth = 1, kFirst, kSecond, kOwn };
 
 template <class Query, DType kStored>
 class WgmmaBlock {
@@ -157,63 +144,53 @@ class WgmmaBlock {
 
   __device__ void first(int at, bool two) {
     uint32_t p[16];
-    float before[2];
-    score<0>(at);
-    each_row([&](int r) { before[r] = m_[r], m_[r] = fmaxf(m_[r], highest(r)); });
-    publish(shared_.m[0], kFirstMax);
-    weights(before);
-    pack_weights(p);
-    multiply(p, 0);
-    sync_threads(kSecondProbs, kWgmmaThreads);
     float factor[2];
-    each_row([&](int r) {
-      const float m = shared_.m[1][row_ + 8 * r];
-      factor[r] = exp2_approx(m_[r] - reference_of(m));
-      m_[r] = m, d_[r] *= factor[r];
-    });
-    give_weights(p, factor);
-    finish(p, 0);
+    score<0>(at);
+    each_row([&](int r) { factor[r] = grow(r, highest(r)); });
+    weights(p);
+    give(p, 0, shared_.probs);
     rescale(factor);
-    if (two) {
-      take_weights(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
-      await(1, 0);
-      multiply(p, 1);
-      finish(p, 1);
-      parity_[1] ^= 1;
-    }
+    add_weights();
+    multiply(p, 0);
+    finish(p, 0);
     parity_[0] ^= 1;
+    if (!two) return;
+    sync_threads(kSecond, kWgmmaThreads);
+    take(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
+    each_row([&](int r) { factor[r] = grow(r, shared_.m[1][row_ + 8 * r]); });
+    rescale(factor);
+    await(1, 0);
+    multiply(p, 1);
+    finish(p, 1);
+    parity_[1] ^= 1;
   }
 
   __device__ void second(int at, bool two) {
     uint32_t p[16], other[16];
-    float before[2], most[2] = {-CUDART_INF_F, -CUDART_INF_F};
+    float factor[2], most[2];
     if (two) {
       score<1>(at);
       each_row([&](int r) { most[r] = highest(r); });
     }
-    sync_threads(kFirstMax, kWgmmaThreads);
-    each_row([&](int r) { before[r] = m_[r], m_[r] = fmaxf(shared_.m[0][row_ + 8 * r], most[r]); });
-    if (two) {
-      weights(before);
-      pack_weights(p);
-      put_weights(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
-    } else {
-      rescale_for(before);
-    }
-    publish(shared_.m[1], kSecondProbs);
-    if (two) multiply(p, 1);
+    sync_threads(kFirst, kWgmmaThreads);
+    take(other, shared_.probs);
+    each_row([&](int r) { factor[r] = grow(r, shared_.m[0][row_ + 8 * r]); });
+    rescale(factor);
     await(0, 1);
-    sync_threads(kFirstProbs, kWgmmaThreads);
-    take_weights(other, shared_.probs);
     multiply(other, 0);
     if (two) {
-      wgmma_wait<1>();
-      leave(1, 1);
-      parity_[1] ^= 1;
+      each_row([&](int r) { factor[r] = grow(r, most[r]); });
+      weights(p);
+      give(p, 1, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
     }
     finish(other, 0);
-    held(p);
     parity_[0] ^= 1;
+    if (!two) return;
+    rescale(factor);
+    add_weights();
+    multiply(p, 1);
+    finish(p, 1);
+    parity_[1] ^= 1;
   }
 
   template <class Do>
@@ -272,64 +249,49 @@ class WgmmaBlock {
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
     return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
   }
-  __device__ void publish(float* m, int sync) {
-    if (thread_ % 4 == 0) m[row_] = m_[0], m[row_ + 8] = m_[1];
-    arrive_threads(sync, kWgmmaThreads);
+  // Raises the row's maximum to `m` at least; returns the factor of what the row holds.
+  __device__ float grow(int r, float m) {
+    const float before = m_[r];
+    m_[r] = fmaxf(before, m);
+    return exp2_approx(before - reference_of(m_[r]));
   }
-
-  // Scores become probabilities; what the rows hold is brought from `before` to m.
-  __device__ void weights(const float (&before)[2]) {
-    float sum[2] = {};
+  // Scores become probabilities, two and two a left operand.
+  __device__ void weights(uint32_t (&p)[16]) {
     const float from[2] = {reference_of(m_[0]), reference_of(m_[1])};
+    sum_[0] = sum_[1] = 0;
 #pragma unroll
-    for (int i = 0; i < 32; ++i) {
-      s_[i] = exp2_approx(s_[i] - from[i / 2 % 2]);
-      sum[i / 2 % 2] += s_[i];
+    for (int i = 0; i < 16; ++i) {
+      const float low = exp2_approx(s_[2 * i] - from[i % 2]);
+      const float high = exp2_approx(s_[2 * i + 1] - from[i % 2]);
+      sum_[i % 2] += low + high;
+      p[i] = pack<Half>(low, high);
     }
-    rescale_for(before);
-    d_[0] += sum[0], d_[1] += sum[1];
   }
-  __device__ void rescale_for(const float (&before)[2]) {
-    const float factor[2] = {exp2_approx(before[0] - reference_of(m_[0])),
-                             exp2_approx(before[1] - reference_of(m_[1]))};
-    d_[0] *= factor[0], d_[1] *= factor[1];
-    rescale(factor);
-  }
+  __device__ void add_weights() { d_[0] += sum_[0], d_[1] += sum_[1]; }
   __device__ void rescale(const float (&factor)[2]) {
     if (!__any_sync(~0u, factor[0] != 1.0f || factor[1] != 1.0f)) return;
+    d_[0] *= factor[0], d_[1] *= factor[1];
 #pragma unroll
     for (int i = 0; i < 128; ++i) o_[i] *= factor[i / 2 % 2];
   }
 
-  __device__ void pack_weights(uint32_t (&p)[16]) const {
-#pragma unroll
-    for (int i = 0; i < 16; ++i) p[i] = pack<Half>(s_[2 * i], s_[2 * i + 1]);
-  }
-  // Through shared memory: thread t of one warpgroup to thread t of the other.
-  __device__ void put_weights(const uint32_t (&p)[16], std::byte* to) const {
+  // Maxima and probabilities, through shared memory: thread t of one warpgroup to thread t of the
+  // other.
+  __device__ void give(const uint32_t (&p)[16], int i, std::byte* to) {
+    if (thread_ % 4 == 0) shared_.m[i][row_] = m_[0], shared_.m[i][row_ + 8] = m_[1];
     auto* chunks = reinterpret_cast<uint4*>(to) + thread_;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      chunks[128 * i] = make_uint4(p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]);
+    for (int j = 0; j < 4; ++j)
+      chunks[128 * j] = make_uint4(p[4 * j], p[4 * j + 1], p[4 * j + 2], p[4 * j + 3]);
+    arrive_threads(i == 0 ? kFirst : kSecond, kWgmmaThreads);
   }
-  __device__ void take_weights(uint32_t (&p)[16], const std::byte* from) const {
-    const auto* chunks = reinterpret_cast<const uint4*>(from) + thread_;
+  __device__ static void take(uint32_t (&p)[16], const std::byte* from) {
+    const auto* chunks = reinterpret_cast<const uint4*>(from) + threadIdx.x % 128;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const uint4 four = chunks[128 * i];
-      p[4 * i] = four.x, p[4 * i + 1] = four.y, p[4 * i + 2] = four.z, p[4 * i + 3] = four.w;
+    for (int j = 0; j < 4; ++j) {
+      const uint4 four = chunks[128 * j];
+      p[4 * j] = four.x, p[4 * j + 1] = four.y, p[4 * j + 2] = four.z, p[4 * j + 3] = four.w;
     }
-  }
-  // The first tile's, in terms of the second's maximum, which rarely differs.
-  __device__ void give_weights(const uint32_t (&p)[16], const float (&factor)[2]) const {
-    auto* chunks = reinterpret_cast<uint4*>(shared_.probs) + thread_;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      chunks[128 * i] =
-          make_uint4(times<Half>(p[4 * i], factor[0]), times<Half>(p[4 * i + 1], factor[1]),
-                     times<Half>(p[4 * i + 2], factor[0]), times<Half>(p[4 * i + 3], factor[1]));
-    }
-    arrive_threads(kFirstProbs, kWgmmaThreads);
   }
 
   // Begins o += p V of tile i, this warpgroup's columns.
@@ -441,6 +403,7 @@ class WgmmaBlock {
   int row_end_[2] = {};
   float scale_[2] = {};
   uint32_t parity_[2] = {};
+  float sum_[2];  // of the last probabilities
   float m_[2], d_[2], total_m_[2], total_d_[2];
   float s_[32];   // rows by the tile's 64 tokens
   float o_[128];  // rows by 256 columns
@@ -457,14 +420,14 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
   __syncthreads();
   constexpr bool kF8 = WgmmaBlock<Query, kStored>::kF8;
   if (threadIdx.x >= kWgmmaThreads) {
-    registers_give<(kF8 ? 96 : 40)>();
+    registers_give<(kF8 ? 72 : 40)>();
     if constexpr (kF8) {
       fill_widened<kStored>(args, shared);
     } else {
       fill_copied(args, &map, shared);
     }
   } else {
-    registers_take<(kF8 ? 208 : 232)>();
+    registers_take<(kF8 ? 216 : 232)>();
     WgmmaBlock<Query, kStored> block(args, shared);
     for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
       block.run(args.works[i]);

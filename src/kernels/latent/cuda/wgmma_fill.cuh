@@ -124,6 +124,8 @@ class WidenedPart {
   uint4 codes_[kLoads];
 };
 
+constexpr int kLoads = 8;  // in flight, of a lane
+
 // FP8 rows: loaded, widened to f16 and stored as the tensor copies would have.
 template <DType kStored>
 __device__ inline void fill_widened(const LatentArgs& args, WgmmaShared& shared) {
@@ -137,12 +139,15 @@ __device__ inline void fill_widened(const LatentArgs& args, WgmmaShared& shared)
       const int position = at + 16 * i;
       granules[i] = position < work.kv_end ? work.pages[position >> args.page_shift] : 0;
     }
-    WidenedPart<kStored, 16, 16> part;
+    WidenedPart<kStored, 16, kLoads> part;
     part.load(args, work, granules, at, 0, 256 * half);
     shared.empty[which][half].wait(parity);
-    part.store(tile, 0, 4 * half);
-    part.load(args, work, granules, at, 32, 256 * half);
-    part.store(tile, 32, 4 * half);
+#pragma unroll
+    for (int token = 0; token < kPairTile; token += 2 * kLoads) {
+      part.store(tile, token, 4 * half);
+      if (token + 2 * kLoads < kPairTile)
+        part.load(args, work, granules, at, token + 2 * kLoads, 256 * half);
+    }
     if (half == 0) {
       WidenedPart<kStored, 4, 8> rope;
       rope.load(args, work, granules, at, 0, kLatentWidth);
