@@ -58,6 +58,11 @@ __device__ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, 
       : "memory");
 }
 
+// Asks the L2 cache for `bytes` (a multiple of 16) of global memory.
+__device__ inline void prefetch_bulk(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 // One box of a tensor map of five dimensions, innermost coordinate first.
 __device__ inline void copy_tensor_5d(uint32_t to, const CUtensorMap* map, int c0, int c1, int c2,
                                       int c3, int c4, Barrier& barrier) {

@@ -42,7 +42,12 @@ class WgmmaBlock {
         group_(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0)),
         row_(thread_ / 32 * 16 + thread_ % 32 / 4) {}
 
-  __device__ void run(const CudaWork& work) {
+  __device__ void run(const CudaWork& next) {
+    if (threadIdx.x < sizeof(CudaWork) / 4)
+      reinterpret_cast<uint32_t*>(&shared_.work)[threadIdx.x] =
+          reinterpret_cast<const uint32_t*>(&next)[threadIdx.x];
+    sync_threads(kBoth, kWgmmaThreads);
+    const CudaWork& work = shared_.work;
     kv_end_ = work.kv_end;
     load_queries(work);
     start_rows(work);
@@ -351,11 +356,15 @@ class WgmmaBlock {
     const float4* from = scratch();
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
-      const float4 total = from[i * kWgmmaThreads];
+      float4 total;
+      asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(total.x), "=f"(total.y), "=f"(total.z), "=f"(total.w)
+                   : "l"(from + i * kWgmmaThreads));
       o_[4 * i] = folds[0](total.x, o_[4 * i]);
       o_[4 * i + 1] = folds[0](total.y, o_[4 * i + 1]);
       o_[4 * i + 2] = folds[1](total.z, o_[4 * i + 2]);
       o_[4 * i + 3] = folds[1](total.w, o_[4 * i + 3]);
+      if (i % 8 == 7) held(o_);  // a few at a time: there are no registers for all
     }
   }
 
@@ -420,14 +429,14 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
   __syncthreads();
   constexpr bool kF8 = WgmmaBlock<Query, kStored>::kF8;
   if (threadIdx.x >= kWgmmaThreads) {
-    registers_give<(kF8 ? 72 : 40)>();
+    registers_give<(kF8 ? 88 : 40)>();
     if constexpr (kF8) {
       fill_widened<kStored>(args, shared);
     } else {
       fill_copied(args, &map, shared);
     }
   } else {
-    registers_take<(kF8 ? 216 : 232)>();
+    registers_take<(kF8 ? 208 : 232)>();
     WgmmaBlock<Query, kStored> block(args, shared);
     for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
       block.run(args.works[i]);

@@ -21,6 +21,7 @@ struct WgmmaShared {
   float m[2][kWgmmaRows];
   float d[2][kWgmmaRows];
   float row_scale[kWgmmaRows];
+  CudaWork work;        // of the two warpgroups that multiply
   Barrier full[2][2];   // [tile][half]
   Barrier empty[2][2];  // the four warps of warpgroup `half` have done with it
 
@@ -92,67 +93,116 @@ __device__ inline void store_widened(uint32_t column, int token, int chunk, bool
   }
 }
 
-// Of one tile: kLoads loads of 16 codes a lane, kLanes lanes a token, from code `from` of a row;
-// tokens [first_token, ...). Tokens beyond the work become zeros.
-template <DType kStored, int kLanes, int kLoads>
-class WidenedPart {
- public:
-  __device__ void load(const LatentArgs& args, const CudaWork& work, const uint32_t (&granules)[4],
-                       int at, int first_token, int from) {
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const int token = token_of(first_token, i), position = at + token;
-      codes_[i] = make_uint4(0, 0, 0, 0);
-      if (position >= work.kv_end) continue;
-      const uint32_t granule = granules[(first_token + i * kTokens) / 16];
-      codes_[i] = __ldg(reinterpret_cast<const uint4*>(row_at<kLatentQ>(args, granule, position) +
-                                                       from + lane() % kLanes * 16));
-    }
+// Eight loads of 16 codes a lane: 16 tokens of 256 columns (kLanes 16), or 64 tokens of the 64
+// rotated ones (kLanes 4).
+template <DType kStored, int kLanes>
+struct WidenedPart {
+  static constexpr int kTokens = 32 / kLanes;  // of one load
+  uint4 codes[8];
+
+  // Load i of the part begins at `from` + i * kTokens rows (from is of this lane); `left` tokens
+  // of the work remain from there, beyond them are zeros.
+  __device__ void load(int i, const std::byte* from, int left) {
+    codes[i] = make_uint4(0, 0, 0, 0);
+    if (i * kTokens < left)
+      codes[i] = __ldg(reinterpret_cast<const uint4*>(from + i * kTokens * kLatentQ));
   }
   __device__ void store(uint32_t tile, int first_token, int first_column) const {
-    const int at = lane() % kLanes, column = first_column + at / 4;
+    const int lane = static_cast<int>(threadIdx.x) % 32, at = lane % kLanes;
+    const int column = first_column + at / 4, token = first_token + lane / kLanes;
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i)
-      store_widened<kStored>(tile + column * PairTile::kColumnBytes, token_of(first_token, i),
-                             at % 4 * 2, column % 2 != 0, codes_[i]);
+    for (int i = 0; i < 8; ++i)
+      store_widened<kStored>(tile + column * PairTile::kColumnBytes, token + i * kTokens,
+                             at % 4 * 2, column % 2 != 0, codes[i]);
+  }
+};
+
+// Fills a half of a tile of FP8 rows, widened to f16 and stored as the tensor copies would have.
+template <DType kStored>
+class WidenedHalf {
+  using Part = WidenedPart<kStored, 16>;
+  using Rope = WidenedPart<kStored, 4>;
+
+ public:
+  __device__ WidenedHalf(const LatentArgs& args, int half)
+      : args_(args), lane_(static_cast<int>(threadIdx.x) % 32), half_(half) {}
+
+  __device__ void find(const CudaWork& work, int at) {
+    at_ = at, end_ = work.kv_end;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      granules_[i] = at + 16 * i < end_ ? work.pages[(at + 16 * i) >> args_.page_shift] : 0;
+  }
+  // Asks the L2 cache for the rows found, a lane 16 tokens.
+  __device__ void prefetch() const {
+    if (half_ != 0 || lane_ >= 4) return;
+    const uint32_t granule = lane_ < 2    ? lane_ == 0 ? granules_[0] : granules_[1]
+                                : lane_ == 2 ? granules_[2]
+                                          : granules_[3];
+    const int position = at_ + 16 * lane_;
+    if (position >= end_) return;
+    prefetch_bulk(row_at<kLatentQ>(args_, granule, position),
+                  static_cast<uint32_t>(min(16, end_ - position) * kLatentQ));
+  }
+  __device__ void fill(uint32_t tile, Barrier& empty, uint32_t parity) {
+    Part a, b;
+    load(a, 0), load(b, 1);
+    empty.wait(parity);
+    store(a, tile, 0);
+    load(a, 2);
+    store(b, tile, 1);
+    load(b, 3);
+    store(a, tile, 2);
+    if (half_ == 0) {
+      Rope rope;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int token = 8 * i + lane_ / 4;
+        rope.load(i,
+                  from(granules_[i / 2], token) + kLatentWidth + lane_ % 4 * 16 - i * 8 * kLatentQ,
+                  end_ - at_ - lane_ / 4);
+      }
+      store(b, tile, 3);
+      rope.store(tile, 0, kRopeColumn);
+    } else {
+      store(b, tile, 3);
+    }
   }
 
  private:
-  static constexpr int kTokens = 32 / kLanes;  // of one load
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
-  __device__ static int token_of(int first, int i) { return first + i * kTokens + lane() / kLanes; }
-  uint4 codes_[kLoads];
+  __device__ const std::byte* from(uint32_t granule, int token) const {
+    return row_at<kLatentQ>(args_, granule, at_ + token);
+  }
+  __device__ void load(Part& part, int i) const {
+    const int token = 16 * i + lane_ / 16;
+    const std::byte* row = from(granules_[i], token) + 256 * half_ + lane_ % 16 * 16;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) part.load(j, row, end_ - at_ - token);
+  }
+  __device__ void store(const Part& part, uint32_t tile, int i) const {
+    part.store(tile, 16 * i, 4 * half_);
+  }
+
+  const LatentArgs& args_;
+  const int lane_;
+  const int half_;
+  int at_ = 0;
+  int end_ = 0;
+  uint32_t granules_[4] = {};  // of every 16 tokens
 };
 
-constexpr int kLoads = 8;  // in flight, of a lane
-
-// FP8 rows: loaded, widened to f16 and stored as the tensor copies would have.
 template <DType kStored>
 __device__ inline void fill_widened(const LatentArgs& args, WgmmaShared& shared) {
+  constexpr int kAhead = 2 * kPairTile;  // where this warp's next tile lies
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4;
   const int which = warp % 2, half = warp / 2;
   const uint32_t tile = shared_address(shared.tiles[which]);
   each_tile(args, which, [&](const CudaWork& work, int at, uint32_t parity) {
-    uint32_t granules[4];  // of every 16 tokens
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int position = at + 16 * i;
-      granules[i] = position < work.kv_end ? work.pages[position >> args.page_shift] : 0;
-    }
-    WidenedPart<kStored, 16, kLoads> part;
-    part.load(args, work, granules, at, 0, 256 * half);
-    shared.empty[which][half].wait(parity);
-#pragma unroll
-    for (int token = 0; token < kPairTile; token += 2 * kLoads) {
-      part.store(tile, token, 4 * half);
-      if (token + 2 * kLoads < kPairTile)
-        part.load(args, work, granules, at, token + 2 * kLoads, 256 * half);
-    }
-    if (half == 0) {
-      WidenedPart<kStored, 4, 8> rope;
-      rope.load(args, work, granules, at, 0, kLatentWidth);
-      rope.store(tile, 0, kRopeColumn);
-    }
+    WidenedHalf<kStored> here(args, half), next(args, half);
+    here.find(work, at);
+    next.find(work, at + kAhead);
+    next.prefetch();
+    here.fill(tile, shared.empty[which][half], parity);
     fence_proxy_async();
     __syncwarp();
     if (threadIdx.x % 32 == 0) shared.full[which][half].arrive();
