@@ -42,8 +42,8 @@ void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
 CudaLatentBody latent_cuda_wgmma() {
   return {.name = "latent_wgmma",
           .run = run,
-          .tiling = {.rows = kWgmmaRows, .kv_split = 2048},
-          .tiling_f8 = {.rows = kWgmmaRows, .kv_split = 2048},
+          .tiling = {.rows = kWgmmaRows, .kv_split = 4096},
+          .tiling_f8 = {.rows = kWgmmaRows, .kv_split = 4096},
           .block_bytes = kBlockBytes};
 }
 

@@ -139,9 +139,14 @@ class WgmmaBlock {
 
   // --- a pair of tiles ---
 
+  __device__ std::byte* second_probs() const {
+    return shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes;
+  }
   __device__ uint32_t tile(int i) const { return shared_address(shared_.tiles[i]); }
-  __device__ Barrier& full(int i, int half) { return shared_.full[i][half]; }
-  __device__ void await(int i, int half) { full(i, half).wait(parity_[i]); }
+  __device__ void await(int i, int column) { shared_.full[i][column].wait(parity_[i]); }
+  __device__ void await_half(int i, int half) {
+    each_column(half, [&](int column) { await(i, column); });
+  }
   __device__ void leave(int i, int half) {
     __syncwarp();
     if (thread_ % 32 == 0) shared_.empty[i][half].arrive();
@@ -161,10 +166,10 @@ class WgmmaBlock {
     parity_[0] ^= 1;
     if (!two) return;
     sync_threads(kSecond, kWgmmaThreads);
-    take(p, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
+    take(p, second_probs());
     each_row([&](int r) { factor[r] = grow(r, shared_.m[1][row_ + 8 * r]); });
     rescale(factor);
-    await(1, 0);
+    await_half(1, 0);
     multiply(p, 1);
     finish(p, 1);
     parity_[1] ^= 1;
@@ -181,16 +186,17 @@ class WgmmaBlock {
     take(other, shared_.probs);
     each_row([&](int r) { factor[r] = grow(r, shared_.m[0][row_ + 8 * r]); });
     rescale(factor);
-    await(0, 1);
+    await_half(0, 1);
     multiply(other, 0);
     if (two) {
       each_row([&](int r) { factor[r] = grow(r, most[r]); });
       weights(p);
-      give(p, 1, shared_.tiles[1] + kRopeColumn * PairTile::kColumnBytes);
+      give(p, 1, second_probs());
     }
     finish(other, 0);
     parity_[0] ^= 1;
     if (!two) return;
+    take(p, second_probs());  // back again: there were no registers for both
     rescale(factor);
     add_weights();
     multiply(p, 1);
@@ -203,13 +209,11 @@ class WgmmaBlock {
     act(0), act(1);
   }
 
-  // s = what tile kTile's tokens score, -inf where not seen, in units of log 2.
+  // s = what tile kTile's tokens score, not scaled, -inf where not seen.
   template <int kTile>
   __device__ void score(int at) {
-    constexpr int kNear = kTile;  // the half that comes first
-    await(kTile, kNear);
     if (!kF8 && at + kPairTile > kv_end_) {
-      await(kTile, 1 - kNear);
+      await_half(kTile, 0), await_half(kTile, 1);
       clear_tokens<PairTile>(tile(kTile), kv_end_ - at, thread_, 128);
       fence_proxy_async();
       sync_threads(kOwn + kTile, 128);
@@ -217,42 +221,39 @@ class WgmmaBlock {
 #pragma unroll
     for (int i = 0; i < 32; ++i) s_[i] = 0;  // and be free until here
     held(s_);
-    wgmma_fence();
-    score_columns<kTile>(4 * kNear, 4);
-    if constexpr (kNear == 0) score_columns<kTile>(kRopeColumn, 1);
-    wgmma_commit();
-    await(kTile, 1 - kNear);
-    wgmma_fence();
-    score_columns<kTile>(4 * (1 - kNear), 4);
-    if constexpr (kNear == 1) score_columns<kTile>(kRopeColumn, 1);
+    each_column(kTile, [&](int column) { score_column<kTile>(column); });  // that come first
+    each_column(1 - kTile, [&](int column) { score_column<kTile>(column); });
     wgmma_commit();
     wgmma_wait<0>();
     held(s_);
-    const bool masked = at + kPairTile > all_see_;
+    if (at + kPairTile <= all_see_) return;
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
-      const int r = i / 2 % 2, column = i / 4 * 8 + thread_ % 4 * 2 + i % 2;
-      s_[i] *= scale_[r];
-      if (masked && at + column >= row_end_[r]) s_[i] = -CUDART_INF_F;
+      const int column = i / 4 * 8 + thread_ % 4 * 2 + i % 2;
+      if (at + column >= row_end_[i / 2 % 2]) s_[i] = -CUDART_INF_F;
     }
   }
   template <int kTile>
-  __device__ void score_columns(int column, int n) {
+  __device__ void score_column(int column) {
     const uint64_t q = tile_descriptor(shared_address(shared_.queries), 8 * PairTile::kLine);
     const uint64_t k = tile_descriptor(tile(kTile), 8 * PairTile::kLine);
+    await(kTile, column);
+    wgmma_fence();
 #pragma unroll
-    for (int i = 0; i < 4 * n; ++i) {
-      const uint64_t step = ((column + i / 4) * PairTile::kColumnBytes + i % 4 * 32) >> 4;
+    for (int i = 0; i < 4; ++i) {
+      const uint64_t step = (column * PairTile::kColumnBytes + i * 32) >> 4;
       multiply_shared<Half>(s_, q + step, k + step, true);
     }
   }
 
+  // The row's greatest score, scaled. A scale is not negative.
   __device__ float highest(int r) const {
     float m = -CUDART_INF_F;
 #pragma unroll
     for (int i = 0; i < 8; ++i) m = fmaxf(m, fmaxf(s_[4 * i + 2 * r], s_[4 * i + 2 * r + 1]));
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
-    return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+    return m == -CUDART_INF_F ? m : m * scale_[r];
   }
   // Raises the row's maximum to `m` at least; returns the factor of what the row holds.
   __device__ float grow(int r, float m) {
@@ -266,8 +267,8 @@ class WgmmaBlock {
     sum_[0] = sum_[1] = 0;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      const float low = exp2_approx(s_[2 * i] - from[i % 2]);
-      const float high = exp2_approx(s_[2 * i + 1] - from[i % 2]);
+      const float low = exp2_approx(__fmaf_rn(s_[2 * i], scale_[i % 2], -from[i % 2]));
+      const float high = exp2_approx(__fmaf_rn(s_[2 * i + 1], scale_[i % 2], -from[i % 2]));
       sum_[i % 2] += low + high;
       p[i] = pack<Half>(low, high);
     }

@@ -21,12 +21,14 @@ struct WgmmaShared {
   float m[2][kWgmmaRows];
   float d[2][kWgmmaRows];
   float row_scale[kWgmmaRows];
-  CudaWork work;        // of the two warpgroups that multiply
-  Barrier full[2][2];   // [tile][half]
-  Barrier empty[2][2];  // the four warps of warpgroup `half` have done with it
+  CudaWork work;                        // of the two warpgroups that multiply
+  Barrier full[2][PairTile::kColumns];  // [tile][64 columns]
+  Barrier empty[2][2];                  // the four warps of warpgroup `half` have done with it
 
   __device__ void init() {
-    for (int i = 0; i < 4; ++i) full[i / 2][i % 2].init(1), empty[i / 2][i % 2].init(4);
+    for (int i = 0; i < 4; ++i) empty[i / 2][i % 2].init(4);
+    for (int i = 0; i < 2 * PairTile::kColumns; ++i)
+      full[i / PairTile::kColumns][i % PairTile::kColumns].init(1);
     fence_barrier_init();
   }
 };
@@ -45,6 +47,14 @@ __device__ inline void each_tile(const LatentArgs& args, int which, Fill fill) {
   }
 }
 
+// The columns of a half, in the order in which they are wanted.
+template <class Do>
+__device__ inline void each_column(int half, Do act) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) act(4 * half + i);
+  if (half == 0) act(kRopeColumn);
+}
+
 // Rows of 16-bit elements: a tensor copy for each page and 64 columns.
 __device__ inline void fill_copied(const LatentArgs& args, const CUtensorMap* map,
                                    WgmmaShared& shared) {
@@ -52,24 +62,20 @@ __device__ inline void fill_copied(const LatentArgs& args, const CUtensorMap* ma
             lane = static_cast<int>(threadIdx.x) % 32;
   const int which = warp % 2, half = warp / 2;
   const uint32_t tile = shared_address(shared.tiles[which]);
-  Barrier& full = shared.full[which][half];
   each_tile(args, which, [&](const CudaWork& work, int at, uint32_t parity) {
     const int page = 1 << args.page_shift;
     const int n_boxes = min(kPairTile, work.kv_end - at + page - 1) >> args.page_shift;
     const int first = at + lane * page;
     const int granule = lane < n_boxes ? static_cast<int>(work.pages[first >> args.page_shift]) : 0;
     shared.empty[which][half].wait(parity);
-    if (lane == 0) full.arrive_expect_bytes(n_boxes * page * PairTile::kLine * (half == 0 ? 5 : 4));
-    __syncwarp();
-    if (lane >= n_boxes) return;
-    const uint32_t to = tile + lane * page * PairTile::kLine;
-    for (int i = 0; i < 4; ++i) {
-      const int column = 4 * half + i;
-      copy_tensor_3d(to + column * PairTile::kColumnBytes, map, 64 * column, 0, granule, full);
-    }
-    if (half == 0)
-      copy_tensor_3d(to + kRopeColumn * PairTile::kColumnBytes, map, 64 * kRopeColumn, 0, granule,
-                     full);
+    each_column(half, [&](int column) {
+      Barrier& full = shared.full[which][column];
+      if (lane == 0) full.arrive_expect_bytes(n_boxes * page * PairTile::kLine);
+      __syncwarp();
+      if (lane < n_boxes)
+        copy_tensor_3d(tile + column * PairTile::kColumnBytes + lane * page * PairTile::kLine, map,
+                       64 * column, 0, granule, full);
+    });
   });
 }
 
@@ -104,8 +110,11 @@ struct WidenedPart {
   // of the work remain from there, beyond them are zeros.
   __device__ void load(int i, const std::byte* from, int left) {
     codes[i] = make_uint4(0, 0, 0, 0);
-    if (i * kTokens < left)
-      codes[i] = __ldg(reinterpret_cast<const uint4*>(from + i * kTokens * kLatentQ));
+    if (i * kTokens < left) {
+      asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"  // here, not where it is used
+                   : "=r"(codes[i].x), "=r"(codes[i].y), "=r"(codes[i].z), "=r"(codes[i].w)
+                   : "l"(from + i * kTokens * kLatentQ));
+    }
   }
   __device__ void store(uint32_t tile, int first_token, int first_column) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, at = lane % kLanes;
@@ -133,6 +142,11 @@ class WidenedHalf {
     for (int i = 0; i < 4; ++i)
       granules_[i] = at + 16 * i < end_ ? work.pages[(at + 16 * i) >> args_.page_shift] : 0;
   }
+  __device__ void take(const WidenedHalf& other) {
+    at_ = other.at_;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) granules_[i] = other.granules_[i];
+  }
   // Asks the L2 cache for the rows found, a lane 16 tokens.
   __device__ void prefetch() const {
     if (half_ != 0 || lane_ >= 4) return;
@@ -144,14 +158,18 @@ class WidenedHalf {
     prefetch_bulk(row_at<kLatentQ>(args_, granule, position),
                   static_cast<uint32_t>(min(16, end_ - position) * kLatentQ));
   }
-  __device__ void fill(uint32_t tile, Barrier& empty, uint32_t parity) {
+  // Fills the tile found once it is empty; meanwhile finds the one after, `next`, at `next_at`.
+  __device__ void fill(uint32_t tile, Barrier& empty, uint32_t parity, const CudaWork& work,
+                       int next_at, WidenedHalf& next) {
     Part a, b;
     load(a, 0), load(b, 1);
+    next.find(work, next_at);
     empty.wait(parity);
     store(a, tile, 0);
     load(a, 2);
     store(b, tile, 1);
     load(b, 3);
+    next.prefetch();
     store(a, tile, 2);
     if (half_ == 0) {
       Rope rope;
@@ -197,16 +215,22 @@ __device__ inline void fill_widened(const LatentArgs& args, WgmmaShared& shared)
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4;
   const int which = warp % 2, half = warp / 2;
   const uint32_t tile = shared_address(shared.tiles[which]);
-  each_tile(args, which, [&](const CudaWork& work, int at, uint32_t parity) {
+  uint32_t parity = 1;
+  for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i) {
+    const CudaWork work = args.works[i];
     WidenedHalf<kStored> here(args, half), next(args, half);
-    here.find(work, at);
-    next.find(work, at + kAhead);
-    next.prefetch();
-    here.fill(tile, shared.empty[which][half], parity);
-    fence_proxy_async();
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) shared.full[which][half].arrive();
-  });
+    here.find(work, work.kv_begin + which * kPairTile);
+    here.prefetch();
+    for (int at = work.kv_begin + which * kPairTile; at < work.kv_end; at += kAhead) {
+      here.fill(tile, shared.empty[which][half], parity, work, at + kAhead, next);
+      here.take(next);
+      parity ^= 1;
+      fence_proxy_async();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0)
+        each_column(half, [&](int column) { shared.full[which][column].arrive(); });
+    }
+  }
 }
 
 }  // namespace ashlar::cuda
