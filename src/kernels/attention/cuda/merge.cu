@@ -9,7 +9,9 @@
 namespace ashlar {
 namespace {
 
-constexpr int kBatch = 8;  // states whose reads are in flight together
+constexpr int kBatch = 4;      // states whose reads are in flight together
+constexpr int kThreads = 256;  // at most
+constexpr int kMinBlocks = 6;  // of a multiprocessor: the rest of what is in flight
 
 struct MergeArgs {
   const CudaMerge* merges;
@@ -24,7 +26,7 @@ struct MergeArgs {
 };
 
 // A block per row of a merge, a thread per two of its elements.
-__global__ void merge_rows(const MergeArgs args) {
+__global__ void __launch_bounds__(kThreads, kMinBlocks) merge_rows(const MergeArgs args) {
   cuda::wait_for_dependencies();
   const CudaMerge merge = args.merges[blockIdx.x];
   const int row = static_cast<int>(blockIdx.y);
@@ -70,7 +72,8 @@ void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream) {
 void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
                   CUstream_st* stream) {
   if (plan.n_merges == 0) return;
-  CHECK(plan.shape.v_dim % 2 == 0, "v_dim {}", plan.shape.v_dim);
+  CHECK(plan.shape.v_dim % 2 == 0 && plan.shape.v_dim <= 2 * kThreads, "v_dim {}",
+        plan.shape.v_dim);
   const std::byte* workspace = params.workspace.data();
   const MergeArgs args{
       .merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),

@@ -29,9 +29,9 @@ using CudaLatentFn = void (*)(const CudaPlan&, const LatentParams&, CUstream_st*
 struct CudaLatentBody {
   const char* name = "";
   CudaLatentFn run = nullptr;
-  CudaTiling tiling;        // over pages of bf16 and f16
-  CudaTiling tiling_f8;     // and of FP8
+  int32_t rows = 0;         // of one block; a work of more is walked by several
   int64_t block_bytes = 0;  // of scratch for each block, after the plan's states
+  CudaTiling (*tiling)(int32_t heads, DType stored) = nullptr;
 };
 
 // 16 rows at a time by warp products; sm_80 and later. Reads the cache once for every 16 rows.

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "kernels/latent/cuda/latent_cuda_testing.h"
+#include "kernels/latent/cuda/latent_cuda_testing.cuh"
 
 namespace ashlar {
 namespace {
@@ -135,7 +135,11 @@ void measure(CudaLatentBody body, const Setup& s, Timer& timer, double read_gbs,
   const Step step = make_step(s, page_bytes, device_table);
   CHECK_CUDA(cudaMemcpy(device_table.get(), step.table.data(), step.table.size() * 4,
                         cudaMemcpyHostToDevice));
-  if (s.kv_split > 0) body.tiling.kv_split = body.tiling_f8.kv_split = s.kv_split;
+  if (s.kv_split == 4096) {
+    body.tiling = [](int32_t heads, DType) {
+      return CudaTiling{.rows = heads > 64 ? 128 : 64, .kv_split = 4096};
+    };
+  }
   const CudaPlan plan =
       plan_latent_cuda(body, {s.heads, kLatentWidth, kLatentRope}, s.kv_type, step.seqs, n_sms);
   const DeviceBytes workspace(plan.workspace_bytes);

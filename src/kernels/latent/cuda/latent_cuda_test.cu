@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "kernels/latent/cuda/latent_cuda_testing.h"
+#include "kernels/latent/cuda/latent_cuda_testing.cuh"
 
 namespace ashlar {
 namespace {
@@ -256,7 +256,7 @@ TEST_P(LatentCuda, MatchesTheReference) {
 }
 
 TEST_P(LatentCuda, LengthsAroundTilesAndSplits) {
-  const int32_t split = GetParam().tiling.kv_split;
+  const int32_t split = GetParam().tiling(16, DType::bf16).kv_split;
   for (const Types types : {kTypes[0], kTypes[2]}) {
     for (const int32_t q_len : {1, 5}) {
       std::vector<Length> lengths;

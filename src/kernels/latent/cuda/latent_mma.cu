@@ -9,7 +9,7 @@ using namespace cuda;
 
 template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
-  const LatentArgs args = latent_args(plan, p);
+  const LatentArgs args = latent_args(plan, p, kMmaRows);
   using Block = MmaBlock<Query, kStored>;
   auto* kernel = latent_mma<Query, kStored>;
   cudaFuncAttributes attributes{};
@@ -42,13 +42,14 @@ void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   }
 }
 
+CudaTiling tiling(int32_t, DType stored) {
+  return {.rows = kMmaRows, .kv_split = is_f8(stored) ? 1024 : 512};
+}
+
 }  // namespace
 
 CudaLatentBody latent_cuda_mma() {
-  return {.name = "latent_mma",
-          .run = run,
-          .tiling = {.rows = kMmaRows, .kv_split = 512},
-          .tiling_f8 = {.rows = kMmaRows, .kv_split = 1024}};
+  return {.name = "latent_mma", .run = run, .rows = kMmaRows, .tiling = tiling};
 }
 
 }  // namespace ashlar

@@ -430,13 +430,11 @@ __global__ void __launch_bounds__(kMmaThreads + kMmaFillThreads, 1)
   } else {
     registers_take<232>();
     Block block(args, ring, shared);
-    for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
-      block.run(args.works[i]);
+    for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
   }
 #else
   Block block(args, ring, shared);
-  for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
-    block.run(args.works[i]);
+  for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
 #endif
 }
 

@@ -11,12 +11,13 @@ constexpr int64_t kBlockBytes = kWgmmaRows * kLatentWidth * int64_t{sizeof(float
 
 template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
-  const LatentArgs args = latent_args(plan, p, kBlockBytes);
+  const LatentArgs args = latent_args(plan, p, kWgmmaRows, kBlockBytes);
   const CUtensorMap map = is_f8(kStored) ? CUtensorMap{} : row_map(p.kv, p.kv.page_tokens);
   auto* kernel = latent_wgmma<Query, kStored>;
   constexpr int kBytes = sizeof(WgmmaShared);
   CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  kernel<<<static_cast<unsigned>(plan.n_blocks), kWgmmaThreads + 128, kBytes, stream>>>(args, map);
+  kernel<<<static_cast<unsigned>(plan.n_blocks * args.blocks), kWgmmaThreads + 128, kBytes,
+           stream>>>(args, map);
   CHECK_CUDA(cudaGetLastError());
   merge_latents(plan, p, stream);
 }
@@ -37,14 +38,21 @@ void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   }
 }
 
+// A split's state costs as much as some 200 tokens, twice as much for a total that is put away: few
+// and long ones, where heads are many enough to keep the device busy.
+CudaTiling tiling(int32_t heads, DType) {
+  if (heads <= kWgmmaRows) return {.rows = kWgmmaRows, .kv_split = 2048};
+  return {.rows = 2 * kWgmmaRows, .kv_split = 4096};
+}
+
 }  // namespace
 
 CudaLatentBody latent_cuda_wgmma() {
   return {.name = "latent_wgmma",
           .run = run,
-          .tiling = {.rows = kWgmmaRows, .kv_split = 4096},
-          .tiling_f8 = {.rows = kWgmmaRows, .kv_split = 4096},
-          .block_bytes = kBlockBytes};
+          .rows = kWgmmaRows,
+          .block_bytes = kBlockBytes,
+          .tiling = tiling};
 }
 
 }  // namespace ashlar

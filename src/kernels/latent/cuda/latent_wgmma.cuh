@@ -1,6 +1,7 @@
 #pragma once
 
-// Latent attention by warpgroup products (sm_90a), 64 rows at a time.
+// Latent attention by warpgroup products (sm_90a), 64 rows at a time; where a work has
+// more, neighbouring blocks walk the same tokens together and find them in the L2 cache.
 //
 // Tiles of 64 tokens come in pairs. Warpgroup 0 computes the scores of the first tile of a pair,
 // warpgroup 1 of the second; either then multiplies both tiles' probabilities with its half of the
@@ -40,7 +41,8 @@ class WgmmaBlock {
         shared_(shared),
         thread_(static_cast<int>(threadIdx.x) % 128),
         group_(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0)),
-        row_(thread_ / 32 * 16 + thread_ % 32 / 4) {}
+        row_(thread_ / 32 * 16 + thread_ % 32 / 4),
+        first_row_(static_cast<int>(blockIdx.x) % args.blocks * kWgmmaRows) {}
 
   __device__ void run(const CudaWork& next) {
     if (threadIdx.x < sizeof(CudaWork) / 4)
@@ -82,8 +84,8 @@ class WgmmaBlock {
   __device__ void load_queries(const CudaWork& work) {
     const int row = static_cast<int>(threadIdx.x) / 4, part = static_cast<int>(threadIdx.x) % 4;
     uint4 q[18] = {};
-    if (row < work_rows(work)) {
-      const WorkRow at = work_row(work, row);
+    if (first_row_ + row < work_rows(work)) {
+      const WorkRow at = work_row(work, first_row_ + row);
       const auto* from = reinterpret_cast<const uint4*>(
           static_cast<const Query*>(args_.q) +
           (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentQ);
@@ -130,10 +132,10 @@ class WgmmaBlock {
     all_see_ = work.q_position + work.token_begin + 1;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int row = row_ + 8 * r;
-      scale_[r] = args_.score_scale * shared_.row_scale[row];
-      row_end_[r] =
-          row < work_rows(work) ? work.q_position + work_row(work, row).token + 1 : kv_end_;
+      const int row = first_row_ + row_ + 8 * r;
+      const bool used = row < work_rows(work);
+      scale_[r] = args_.score_scale * shared_.row_scale[row_ + 8 * r];
+      row_end_[r] = used ? work.q_position + work_row(work, row).token + 1 : kv_end_;
     }
   }
 
@@ -375,7 +377,7 @@ class WgmmaBlock {
     float* to = args_.states + int64_t{state} * args_.tile_rows * kStateWidth;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int row = row_ + 8 * r;
+      const int row = first_row_ + row_ + 8 * r;
       if (row >= work_rows(work)) continue;
       float* row_to = to + row * kStateWidth;
       if (group_ == 0 && thread_ % 4 == 0)
@@ -389,7 +391,7 @@ class WgmmaBlock {
   __device__ void store_rows(const CudaWork& work) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int row = row_ + 8 * r;
+      const int row = first_row_ + row_ + 8 * r;
       if (row >= work_rows(work)) continue;
       const WorkRow at = work_row(work, row);
       const float factor = final_factor(m_[r], d_[r], -CUDART_INF_F, args_.v_scale);
@@ -407,7 +409,8 @@ class WgmmaBlock {
   WgmmaShared& shared_;
   const int thread_;  // of the warpgroup
   const int group_;
-  const int row_;  // and row_ + 8
+  const int row_;        // and row_ + 8, of the block's
+  const int first_row_;  // the block's first of the work's
   int kv_end_ = 0;
   int all_see_ = 0;  // positions that every row sees
   int row_end_[2] = {};
@@ -439,8 +442,7 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
   } else {
     registers_take<(kF8 ? 208 : 232)>();
     WgmmaBlock<Query, kStored> block(args, shared);
-    for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i)
-      block.run(args.works[i]);
+    for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
   }
 #endif
 }

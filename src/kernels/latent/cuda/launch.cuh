@@ -25,24 +25,27 @@ inline void check_latent(const CudaPlan& plan, const LatentParams& p) {
         p.workspace.size(), plan.workspace_bytes);
 }
 
-inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p,
+inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int block_rows,
                               int64_t block_bytes = 0) {
+  const int blocks = plan.tiling.rows / block_rows;
   check_latent(plan, p);
   const std::byte* image = p.workspace.data();
   const float scale = is_f8(p.kv.dtype) ? p.kv.k_scale : 1.0f;
-  return {.works = reinterpret_cast<const CudaWork*>(image + plan.works_offset),
-          .queue = reinterpret_cast<const int32_t*>(image + plan.queue_offset),
-          .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
-          .scratch = p.workspace.data() + (plan.workspace_bytes - plan.n_blocks * block_bytes),
-          .q = p.q.data,
-          .out = p.out.data,
-          .rows = p.kv.base + p.kv.k_offset_bytes,
-          .heads = plan.shape.heads,
-          .page_shift = std::countr_zero(static_cast<uint32_t>(p.kv.page_tokens)),
-          .tile_rows = plan.tiling.rows,
-          .kv_split = plan.tiling.kv_split,
-          .score_scale = p.scale * scale * kLog2E,
-          .v_scale = scale};
+  return {
+      .works = reinterpret_cast<const CudaWork*>(image + plan.works_offset),
+      .queue = reinterpret_cast<const int32_t*>(image + plan.queue_offset),
+      .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
+      .scratch = p.workspace.data() + (plan.workspace_bytes - plan.n_blocks * blocks * block_bytes),
+      .q = p.q.data,
+      .out = p.out.data,
+      .rows = p.kv.base + p.kv.k_offset_bytes,
+      .heads = plan.shape.heads,
+      .page_shift = std::countr_zero(static_cast<uint32_t>(p.kv.page_tokens)),
+      .blocks = blocks,
+      .tile_rows = plan.tiling.rows,
+      .kv_split = plan.tiling.kv_split,
+      .score_scale = p.scale * scale * kLog2E,
+      .v_scale = scale};
 }
 
 // Rows for the tensor copies: [granules][page_tokens][576], boxes of 64 columns of `box_tokens`

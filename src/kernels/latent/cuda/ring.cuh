@@ -62,7 +62,7 @@ template <class Tile, int kStages>
 __device__ inline void fill_ring(const LatentArgs& args, const CUtensorMap* map, std::byte* ring,
                                  RingBarriers<kStages>& barriers) {
   RingPlace<kStages> place;
-  for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i) {
+  for (int i = first_work(args); i < last_work(args); ++i) {
     const CudaWork work = args.works[i];
     for (int position = work.kv_begin; position < work.kv_end; position += Tile::kTokens) {
       barriers.empty[place.stage].wait(place.parity ^ 1);

@@ -22,6 +22,7 @@ struct LatentArgs {
   const std::byte* rows;  // base + k_offset_bytes of the pages
   int32_t heads;
   int32_t page_shift;  // log2 of a page's tokens
+  int32_t blocks;      // that share a work's rows, neighbours in the grid
   int32_t tile_rows;   // the plan's tiling.rows
   int32_t kv_split;
   float score_scale;  // of dot products, in units of log 2; FP8's scale included
@@ -45,6 +46,14 @@ __device__ inline WorkRow work_row(const CudaWork& work, int row) {
 }
 __device__ inline int work_rows(const CudaWork& work) {
   return (work.token_end - work.token_begin) * work.n_heads;
+}
+
+// The works of this block: [first_work, last_work).
+__device__ inline int first_work(const LatentArgs& args) {
+  return args.queue[blockIdx.x / static_cast<unsigned>(args.blocks)];
+}
+__device__ inline int last_work(const LatentArgs& args) {
+  return args.queue[blockIdx.x / static_cast<unsigned>(args.blocks) + 1];
 }
 
 // The power of two that brings a row of bf16 queries, of which `largest` is the greatest, into

@@ -38,7 +38,7 @@ static_assert(sizeof(WgmmaShared) <= 232448);
 template <class Fill>
 __device__ inline void each_tile(const LatentArgs& args, int which, Fill fill) {
   uint32_t parity = 1;
-  for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i) {
+  for (int i = first_work(args); i < last_work(args); ++i) {
     const CudaWork work = args.works[i];
     for (int at = work.kv_begin + which * kPairTile; at < work.kv_end; at += 2 * kPairTile) {
       fill(work, at, parity);
@@ -79,58 +79,63 @@ __device__ inline void fill_copied(const LatentArgs& args, const CUtensorMap* ma
   });
 }
 
-// Sixteen codes of FP8 as f16, to chunks `chunk` and `chunk` + 1 of a token's line. Lanes of odd
-// columns store the second first: eight lanes then meet eight different banks.
+// Sixteen codes of FP8 as f16, to the two chunks at `to` and `to` ^ 16.
 template <DType kStored>
-__device__ inline void store_widened(uint32_t column, int token, int chunk, bool odd,
-                                     const uint4& codes) {
+__device__ inline void store_widened(uint32_t to, const uint4& codes) {
   uint32_t x[8];
   widen_f8<kStored>(codes.x, x[0], x[1]);
   widen_f8<kStored>(codes.y, x[2], x[3]);
   widen_f8<kStored>(codes.z, x[4], x[5]);
   widen_f8<kStored>(codes.w, x[6], x[7]);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const bool second = (i == 1) != odd;
-    const uint32_t to = column + PairTile::offset(token, chunk + (second ? 1 : 0));
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(second ? x[4] : x[0]),
-                 "r"(second ? x[5] : x[1]), "r"(second ? x[6] : x[2]), "r"(second ? x[7] : x[3])
-                 : "memory");
-  }
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x[0]), "r"(x[1]),
+               "r"(x[2]), "r"(x[3])
+               : "memory");
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to ^ 16), "r"(x[4]), "r"(x[5]),
+               "r"(x[6]), "r"(x[7])
+               : "memory");
 }
 
-// Eight loads of 16 codes a lane: 16 tokens of 256 columns (kLanes 16), or 64 tokens of the 64
-// rotated ones (kLanes 4).
-template <DType kStored, int kLanes>
+// Eight loads of 16 codes a lane: 16 tokens of 256 columns, two a load, or 64 tokens of the 64
+// rotated ones, eight a load. Four lanes share 64 columns of a token and the next four have the
+// token after, so that eight lanes' stores meet eight different banks.
+template <DType kStored, int kTokens>
 struct WidenedPart {
-  static constexpr int kTokens = 32 / kLanes;  // of one load
   uint4 codes[8];
 
-  // Load i of the part begins at `from` + i * kTokens rows (from is of this lane); `left` tokens
-  // of the work remain from there, beyond them are zeros.
+  // Of this lane, in a load: the token, and the 64 columns.
+  __device__ static int token(int lane) { return kTokens == 2 ? lane / 4 % 2 : lane / 4; }
+  __device__ static int column(int lane) { return kTokens == 2 ? lane / 8 : 0; }
+
+  // `from`: this lane's first codes; `left` tokens of the work remain from there, beyond are zeros.
+  __device__ void load(const std::byte* from, int left) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) load(i, from + i * kTokens * kLatentQ, left);
+  }
   __device__ void load(int i, const std::byte* from, int left) {
     codes[i] = make_uint4(0, 0, 0, 0);
     if (i * kTokens < left) {
       asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"  // here, not where it is used
                    : "=r"(codes[i].x), "=r"(codes[i].y), "=r"(codes[i].z), "=r"(codes[i].w)
-                   : "l"(from + i * kTokens * kLatentQ));
+                   : "l"(from));
     }
   }
-  __device__ void store(uint32_t tile, int first_token, int first_column) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32, at = lane % kLanes;
-    const int column = first_column + at / 4, token = first_token + lane / kLanes;
+  // `tile`: the first of the part's columns.
+  __device__ void store(uint32_t tile, int first_token, int lane) const {
+    const uint32_t to = tile + column(lane) * PairTile::kColumnBytes +
+                        PairTile::offset(first_token + token(lane), lane % 4 * 2);
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      store_widened<kStored>(tile + column * PairTile::kColumnBytes, token + i * kTokens,
-                             at % 4 * 2, column % 2 != 0, codes[i]);
+    for (int i = 0; i < 8; ++i) {
+      const int rows = i * kTokens;  // a multiple of 2, so it changes the permutation's upper bits
+      store_widened<kStored>((to ^ 16 * (rows & 7)) + rows * PairTile::kLine, codes[i]);
+    }
   }
 };
 
 // Fills a half of a tile of FP8 rows, widened to f16 and stored as the tensor copies would have.
 template <DType kStored>
 class WidenedHalf {
-  using Part = WidenedPart<kStored, 16>;
-  using Rope = WidenedPart<kStored, 4>;
+  using Part = WidenedPart<kStored, 2>;
+  using Rope = WidenedPart<kStored, 8>;
 
  public:
   __device__ WidenedHalf(const LatentArgs& args, int half)
@@ -173,15 +178,14 @@ class WidenedHalf {
     store(a, tile, 2);
     if (half_ == 0) {
       Rope rope;
+      const int token = Rope::token(lane_);
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const int token = 8 * i + lane_ / 4;
-        rope.load(i,
-                  from(granules_[i / 2], token) + kLatentWidth + lane_ % 4 * 16 - i * 8 * kLatentQ,
-                  end_ - at_ - lane_ / 4);
+        rope.load(i, from(granules_[i / 2], 8 * i + token) + kLatentWidth + lane_ % 4 * 16,
+                  end_ - at_ - token);
       }
       store(b, tile, 3);
-      rope.store(tile, 0, kRopeColumn);
+      rope.store(tile + kRopeColumn * PairTile::kColumnBytes, 0, lane_);
     } else {
       store(b, tile, 3);
     }
@@ -192,13 +196,12 @@ class WidenedHalf {
     return row_at<kLatentQ>(args_, granule, at_ + token);
   }
   __device__ void load(Part& part, int i) const {
-    const int token = 16 * i + lane_ / 16;
-    const std::byte* row = from(granules_[i], token) + 256 * half_ + lane_ % 16 * 16;
-#pragma unroll
-    for (int j = 0; j < 8; ++j) part.load(j, row, end_ - at_ - token);
+    const int token = 16 * i + Part::token(lane_);
+    const int code = 256 * half_ + 64 * Part::column(lane_) + lane_ % 4 * 16;
+    part.load(from(granules_[i], token) + code, end_ - at_ - token);
   }
   __device__ void store(const Part& part, uint32_t tile, int i) const {
-    part.store(tile, 16 * i, 4 * half_);
+    part.store(tile + 4 * half_ * PairTile::kColumnBytes, 16 * i, lane_);
   }
 
   const LatentArgs& args_;
@@ -216,7 +219,7 @@ __device__ inline void fill_widened(const LatentArgs& args, WgmmaShared& shared)
   const int which = warp % 2, half = warp / 2;
   const uint32_t tile = shared_address(shared.tiles[which]);
   uint32_t parity = 1;
-  for (int i = args.queue[blockIdx.x]; i < args.queue[blockIdx.x + 1]; ++i) {
+  for (int i = first_work(args); i < last_work(args); ++i) {
     const CudaWork work = args.works[i];
     WidenedHalf<kStored> here(args, half), next(args, half);
     here.find(work, work.kv_begin + which * kPairTile);
