@@ -34,10 +34,12 @@ struct CudaLatentBody {
   CudaTiling (*tiling)(int32_t heads, DType stored) = nullptr;
 };
 
-// 16 rows at a time by warp products; sm_80 and later. Reads the cache once for every 16 rows.
+// 16 rows at a time by warp products; sm_80 and later with 163 KiB of shared memory a block. Reads
+// the cache once for every 16 rows: for few heads, and for FP8 pages.
 CudaLatentBody latent_cuda_mma();
 
-// 64 rows at a time by warpgroup products; sm_90a.
+// 64 rows at a time by warpgroup products, two blocks side by side beyond that; sm_90a. For many
+// heads, or a few times several tokens.
 CudaLatentBody latent_cuda_wgmma();
 
 // The plan of a body over pages of `stored`; its workspace_bytes include the body's scratch.

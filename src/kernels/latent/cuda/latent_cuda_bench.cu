@@ -1,6 +1,6 @@
-// Latent attention on CUDA, timed: one JSON line a case. The L2 cache is flushed between
-// repetitions; the time is the median of CUDA events around run(), merge included; the roof is what
-// a plain read reaches here. Two sequences of each case are checked against the plain body.
+// Latent attention on CUDA, timed: one JSON line a case. The time is that of run() with a cold L2
+// cache, merge included; the roof is what a plain read reaches here. Two sequences of each case are
+// checked against the plain body.
 
 #include <cstdio>
 #include <cstdlib>
@@ -11,7 +11,6 @@ namespace ashlar {
 namespace {
 
 constexpr int kWidth = kLatentWidth + kLatentRope;
-constexpr int kRepetitions = 15;
 constexpr double kBf16Flops = 795e12;  // a large product's, measured on an H200
 
 struct Setup {
@@ -36,52 +35,10 @@ __global__ void fill(uint32_t* words, int64_t n, int64_t seed, uint32_t keep, ui
 }
 void fill(const DeviceBytes& memory, DType type, int64_t seed) {
   const bool f8 = is_f8(type);
-  fill<<<1024, 256>>>(memory.as<uint32_t>(), static_cast<int64_t>(memory.bytes().size() / 4), seed,
+  fill<<<1024, 256>>>(memory.as<uint32_t>(), static_cast<int64_t>(memory.bytes() / 4), seed,
                       f8 ? 0x9F9F9F9Fu : 0x81FF81FFu, f8 ? 0x20202020u : 0x3E003E00u);
   CHECK_CUDA(cudaGetLastError());
 }
-
-__global__ void read_all(const uint4* from, int64_t n, uint32_t* sum) {
-  uint32_t x = 0;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-#pragma unroll 8
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-    const uint4 v = __ldcs(from + i);
-    x ^= v.x ^ v.y ^ v.z ^ v.w;
-  }
-  if (x == 12345) *sum = x;
-}
-
-class Timer {
- public:
-  Timer() : flush_(int64_t{256} << 20), clean_(int64_t{256} << 20), sum_(256) {
-    CHECK_CUDA(cudaEventCreate(&begin_));
-    CHECK_CUDA(cudaEventCreate(&end_));
-  }
-  template <class Run>
-  double median_us(Run run, bool clean = true) {
-    std::vector<float> times;
-    for (int i = 0; i < kRepetitions + 2; ++i) {
-      CHECK_CUDA(cudaMemsetAsync(flush_.get(), i, flush_.bytes().size()));
-      if (clean) {  // nor lines that still have to be written
-        read_all<<<132 * 8, 512>>>(clean_.as<uint4>(), int64_t{16} << 20, sum_.as<uint32_t>());
-      }
-      CHECK_CUDA(cudaEventRecord(begin_));
-      run();
-      CHECK_CUDA(cudaEventRecord(end_));
-      CHECK_CUDA(cudaEventSynchronize(end_));
-      float ms = 0;
-      CHECK_CUDA(cudaEventElapsedTime(&ms, begin_, end_));
-      if (i >= 2) times.push_back(ms * 1e3f);
-    }
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-  }
-
- private:
-  DeviceBytes flush_, clean_, sum_;
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
-};
 
 struct Step {
   std::vector<uint32_t> table;
@@ -107,14 +64,14 @@ double error_of(const Setup& s, const Step& step, const LatentParams& p, DType t
   const size_t n = std::min<size_t>(2, step.seqs.size());
   const AttnShape shape{.heads = s.heads, .kv_heads = 1, .k_dim = kWidth, .v_dim = kLatentWidth};
   const CudaPlan plan = plan_cuda(shape, {}, std::span(step.seqs).first(n), 132);
-  const DeviceBytes workspace(plan.workspace_bytes), out(p.out.bytes());
+  const DeviceBytes workspace(bytes_of(plan.workspace_bytes)), out(bytes_of(p.out.bytes()));
   upload(plan, workspace.get(), nullptr);
   attention_cuda_plain(plan,
                        {.q = p.q,
                         .out = View(out.get(), type, p.out.shape),
                         .kv = p.kv,
                         .scale = p.scale,
-                        .workspace = workspace.bytes()},
+                        .workspace = all_of(workspace)},
                        nullptr);
   CHECK_CUDA(cudaDeviceSynchronize());
   std::vector<uint8_t> expected = out.read<uint8_t>(), actual(expected.size());
@@ -124,13 +81,14 @@ double error_of(const Setup& s, const Step& step, const LatentParams& p, DType t
   return relative_error(loaded(actual, type), loaded(expected, type));
 }
 
-void measure(CudaLatentBody body, const Setup& s, Timer& timer, double read_gbs, int n_sms) {
+void measure(CudaLatentBody body, const Setup& s, double read_bytes_per_s) {
   const DType type = DType::bf16;
   const int64_t page_bytes = s.page_tokens * kWidth * size_of(s.kv_type);
   const int64_t n_pages = int64_t{s.batch} * ((s.kv_len + s.page_tokens - 1) / s.page_tokens);
-  const DeviceBytes memory(n_pages * page_bytes), device_table(n_pages * 4);
+  const DeviceBytes memory(bytes_of(n_pages * page_bytes)), device_table(bytes_of(n_pages * 4));
   const int64_t n = int64_t{s.batch} * s.q_len;
-  const DeviceBytes q(n * s.heads * kWidth * 2), out(n * s.heads * kLatentWidth * 2);
+  const DeviceBytes q(bytes_of(n * s.heads * kWidth * 2));
+  const DeviceBytes out(bytes_of(n * s.heads * kLatentWidth * 2));
   fill(memory, s.kv_type, 1), fill(q, type, 1 << 20);
   const Step step = make_step(s, page_bytes, device_table);
   CHECK_CUDA(cudaMemcpy(device_table.get(), step.table.data(), step.table.size() * 4,
@@ -140,9 +98,9 @@ void measure(CudaLatentBody body, const Setup& s, Timer& timer, double read_gbs,
       return CudaTiling{.rows = heads > 64 ? 128 : 64, .kv_split = 4096};
     };
   }
-  const CudaPlan plan =
-      plan_latent_cuda(body, {s.heads, kLatentWidth, kLatentRope}, s.kv_type, step.seqs, n_sms);
-  const DeviceBytes workspace(plan.workspace_bytes);
+  const CudaPlan plan = plan_latent_cuda(body, {s.heads, kLatentWidth, kLatentRope}, s.kv_type,
+                                         step.seqs, cuda::n_multiprocessors());
+  const DeviceBytes workspace(bytes_of(plan.workspace_bytes));
   upload(plan, workspace.get(), nullptr);
   const LatentParams p{.q = ConstView(q.get(), type, {n, s.heads, kWidth}),
                        .out = View(out.get(), type, {n, s.heads, kLatentWidth}),
@@ -152,28 +110,19 @@ void measure(CudaLatentBody body, const Setup& s, Timer& timer, double read_gbs,
                               .k_dim = kWidth,
                               .dtype = s.kv_type},
                        .scale = is_f8(s.kv_type) ? 0.2f : 0.05f,
-                       .workspace = workspace.bytes()};
-  const double us = timer.median_us([&] { body.run(plan, p, nullptr); });
-  const double dirty_us = timer.median_us([&] { body.run(plan, p, nullptr); }, false);
+                       .workspace = all_of(workspace)};
+  const double us = cuda::median_us([&] { body.run(plan, p, nullptr); }, 15);
   const double bytes = static_cast<double>(n_pages * page_bytes + p.q.bytes() + p.out.bytes());
   const double flops = 2.0 * s.heads * static_cast<double>(n) * s.kv_len * (kWidth + kLatentWidth);
-  const double floor_us = std::max(bytes / read_gbs * 1e-3, flops / kBf16Flops * 1e6);
+  const double floor_us = 1e6 * std::max(bytes / read_bytes_per_s, flops / kBf16Flops);
   std::printf(
       "{\"op\": \"%s\", \"H\": %d, \"B\": %d, \"q\": %d, \"kv\": %d, \"rows\": \"%s\", "
-      "\"page\": %d, \"split\": %d, \"us\": %.1f, \"dirty_us\": %.1f, \"floor_us\": %.1f, "
+      "\"page\": %d, \"split\": %d, \"us\": %.1f, \"floor_us\": %.1f, "
       "\"roof_percent\": %.1f, \"blocks\": %d, \"error\": %.2e}\n",
       body.name, s.heads, s.batch, s.q_len, s.kv_len, name(s.kv_type), s.page_tokens,
-      plan.tiling.kv_split, us, dirty_us, floor_us, 100 * floor_us / us, plan.n_blocks,
+      plan.tiling.kv_split, us, floor_us, 100 * floor_us / us, plan.n_blocks,
       error_of(s, step, p, type));
   std::fflush(stdout);
-}
-
-double read_bandwidth(Timer& timer) {
-  const DeviceBytes memory(int64_t{4} << 30), sum(256);
-  const auto n = static_cast<int64_t>(memory.bytes().size() / 16);
-  const double us = timer.median_us(
-      [&] { read_all<<<132 * 16, 512>>>(memory.as<uint4>(), n, sum.as<uint32_t>()); });
-  return static_cast<double>(memory.bytes().size()) / us * 1e-3;
 }
 
 }  // namespace
@@ -183,11 +132,8 @@ double read_bandwidth(Timer& timer) {
 int main(int argc, char** argv) {
   using namespace ashlar;
   const auto number = [&](int i) { return argc > i ? std::atoi(argv[i]) : 0; };
-  int n_sms = 0;
-  CHECK_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0));
-  Timer timer;
-  const double read_gbs = read_bandwidth(timer);
-  std::printf("{\"read_gb_per_s\": %.0f, \"sms\": %d}\n", read_gbs, n_sms);
+  const double read = cuda::measure_roof().read_bytes_per_s;
+  std::printf("{\"read_gb_per_s\": %.0f, \"sms\": %d}\n", read * 1e-9, cuda::n_multiprocessors());
   for (const CudaLatentBody& body : {latent_cuda_mma(), latent_cuda_wgmma()}) {
     if (argc > 1 && std::string(argv[1]) != body.name) continue;
     for (const DType type : {DType::bf16, DType::f8e4m3}) {
@@ -200,7 +146,7 @@ int main(int argc, char** argv) {
       setups.push_back({16, 32, 1, 8192, type, 16});
       setups.push_back({16, 32, 1, 1024, type});
       if (argc > 2) setups = {{number(2), number(3), number(4), 8192, type, 64, number(5)}};
-      for (const Setup& setup : setups) measure(body, setup, timer, read_gbs, n_sms);
+      for (const Setup& setup : setups) measure(body, setup, read);
     }
   }
   return 0;

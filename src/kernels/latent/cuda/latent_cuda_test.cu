@@ -118,8 +118,8 @@ std::vector<float> reference(const Case& c) {
     const auto n_rows = static_cast<unsigned>(length.q_len * c.heads);
     if (n_rows == 0) continue;
     const DeviceBytes q(loaded(only(c, i).q, c.q_type)), rows(loaded(c.rows[i], c.kv_type));
-    const DeviceBytes scores(int64_t{n_rows} * length.kv_len * 8);
-    const DeviceBytes out(int64_t{n_rows} * kLatentWidth * 4);
+    const DeviceBytes scores(size_t{n_rows} * bytes_of(length.kv_len) * 8);
+    const DeviceBytes out(size_t{n_rows} * kLatentWidth * 4);
     const ReferenceArgs args{q.as<float>(),   rows.as<float>(), scores.as<double>(),
                              out.as<float>(), c.heads,          length.q_len,
                              length.kv_len,   c.scale,          c.row_scale()};
@@ -203,15 +203,15 @@ std::vector<uint8_t> run(const CudaLatentBody& body, const Case& c, const Layout
   }
   const LatentShape shape{.heads = c.heads, .latent = kLatentWidth, .rope = kLatentRope};
   const CudaPlan plan = plan_latent_cuda(body, shape, c.kv_type, seqs, layout.n_sms);
-  const DeviceBytes workspace(plan.workspace_bytes);
+  const DeviceBytes workspace(bytes_of(plan.workspace_bytes));
   const int64_t n = c.n_tokens(), guard = 512;
-  const DeviceBytes out((n * c.heads * kLatentWidth + guard) * size_of(c.q_type));
+  const DeviceBytes out(bytes_of((n * c.heads * kLatentWidth + guard) * size_of(c.q_type)));
   upload(plan, workspace.get(), nullptr);
   const LatentParams params{.q = ConstView(q.get(), c.q_type, {n, c.heads, kWidth}),
                             .out = View(out.get(), c.q_type, {n, c.heads, kLatentWidth}),
                             .kv = cache.view,
                             .scale = c.scale,
-                            .workspace = workspace.bytes()};
+                            .workspace = all_of(workspace)};
   body.run(plan, params, nullptr);
   CHECK_CUDA(cudaDeviceSynchronize());
   std::vector<uint8_t> codes = out.read<uint8_t>();
@@ -226,7 +226,7 @@ std::vector<uint8_t> run(const CudaLatentBody& body, const Case& c, const Layout
 class LatentCuda : public testing::TestWithParam<CudaLatentBody> {
  protected:
   void SetUp() override {
-    if (!has_cuda_device()) GTEST_SKIP() << "no GPU here";
+    if (!cuda::has_device()) GTEST_SKIP() << "no GPU here";
   }
   void expect_right(const Case& c, const Layout& layout) {
     const double error = relative_error(loaded(run(GetParam(), c, layout), c.q_type), reference(c));

@@ -1,57 +1,22 @@
 #pragma once
 
-// What the tests and the bench of latent attention on CUDA share: device memory, rows in pages with
-// poison around them, a reference in double. Test code only.
+// What the test and the bench of latent attention on CUDA share: numbers as they are stored. Test
+// code only.
 
-#include <cuda_runtime.h>
-
-#include <algorithm>
 #include <cstring>
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/testing.cuh"
 #include "kernels/latent/cuda/latent_cuda.h"
 #include "kernels/testing.h"
 
 namespace ashlar {
 
-inline bool has_cuda_device() {
-  int n_devices = 0;
-  return cudaGetDeviceCount(&n_devices) == cudaSuccess && n_devices > 0;
+using cuda::DeviceBytes;
+
+inline std::span<std::byte> all_of(const DeviceBytes& memory) {
+  return {memory.get(), memory.bytes()};
 }
-
-// Device memory; every byte 0xFF (NaN in every type of row) until something is put there.
-class DeviceBytes {
- public:
-  explicit DeviceBytes(int64_t bytes) : bytes_(static_cast<size_t>(bytes)) {
-    CHECK_CUDA(cudaMalloc(&data_, std::max<size_t>(bytes_, 256)));
-    CHECK_CUDA(cudaMemset(data_, 0xFF, bytes_));
-  }
-  template <class T>
-  explicit DeviceBytes(const std::vector<T>& values)
-      : DeviceBytes(static_cast<int64_t>(values.size() * sizeof(T))) {
-    CHECK_CUDA(cudaMemcpy(data_, values.data(), bytes_, cudaMemcpyHostToDevice));
-  }
-  ~DeviceBytes() { cudaFree(data_); }
-  DeviceBytes(const DeviceBytes&) = delete;
-  DeviceBytes& operator=(const DeviceBytes&) = delete;
-
-  std::byte* get() const { return static_cast<std::byte*>(data_); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  std::span<std::byte> bytes() const { return {get(), bytes_}; }
-  template <class T>
-  std::vector<T> read() const {
-    std::vector<T> values(bytes_ / sizeof(T));
-    CHECK_CUDA(cudaMemcpy(values.data(), data_, bytes_, cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_;
-};
+inline size_t bytes_of(int64_t n) { return static_cast<size_t>(n); }
 
 // A number as `dtype` stores it, and what it then is.
 inline uint32_t code_of(float value, DType dtype) {

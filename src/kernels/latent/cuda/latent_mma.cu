@@ -18,10 +18,10 @@ void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   const CUtensorMap map =
       hopper ? row_map(p.kv, std::min(p.kv.page_tokens, Block::Type::Tile::kTokens))
              : CUtensorMap{};
-  CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  Block::kSharedBytes));
+  const int bytes = Block::shared_bytes(hopper);
+  CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads + (hopper ? kMmaFillThreads : 0),
-           Block::kSharedBytes, stream>>>(args, map);
+           static_cast<size_t>(bytes), stream>>>(args, map);
   CHECK_CUDA(cudaGetLastError());
   merge_latents(plan, p, stream);
 }

@@ -18,6 +18,14 @@ constexpr int kMmaWarps = 8;
 constexpr int kMmaThreads = 32 * kMmaWarps;  // and a warp to fill the ring, on Hopper
 constexpr int kMmaRows = 16;
 constexpr int kMaxShared = 232448;
+constexpr int kEarlyStages = 4;  // before Hopper, where a block has 163 KiB of shared memory
+
+// On Hopper four warps more, of which one fills the ring; they give their registers away.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+constexpr int kMmaFillThreads = 128;
+#else
+constexpr int kMmaFillThreads = 0;
+#endif
 
 // How rows of a type are laid out and multiplied.
 template <class Query, DType kStored>
@@ -25,7 +33,11 @@ struct MmaType {
   static constexpr bool kF8 = is_f8(kStored);
   using Half = std::conditional_t<kF8, __half, Query>;  // products
   using Tile = RowTile<kStored, kF8 ? 64 : 32>;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   static constexpr int kStages = kF8 ? 5 : 6;
+#else
+  static constexpr int kStages = kEarlyStages;
+#endif
   static constexpr int kGroups = Tile::kTokens / 16;  // warps that share a part of the width
   static constexpr int kParts = kMmaWarps / kGroups;  // of the width
   static constexpr int kPairs = Tile::kColumns;       // of chunks, in a part
@@ -68,8 +80,11 @@ class MmaBlock {
     typename Ring::Barriers ring;
   };
   static constexpr int kRingBytes = Type::kStages * Tile::kBytes;
-  static constexpr int kSharedBytes = kRingBytes + sizeof(Shared);
-  static_assert(kSharedBytes <= kMaxShared);
+  static constexpr int shared_bytes(bool hopper) {
+    return (hopper ? Type::kStages : kEarlyStages) * Tile::kBytes +
+           static_cast<int>(sizeof(Shared));
+  }
+  static_assert(shared_bytes(true) <= kMaxShared && shared_bytes(false) <= 166912);
 
   __device__ MmaBlock(const LatentArgs& args, std::byte* ring, Shared& shared)
       : args_(args),
@@ -409,9 +424,6 @@ class MmaBlock {
   float o_[8][4];      // of the split: rows lane / 4 and + 8 by 64 columns
   float total_[8][4];  // of the splits before
 };
-
-// On Hopper four warps more, of which one fills the ring; they give their registers away.
-constexpr int kMmaFillThreads = 128;
 
 template <class Query, DType kStored>
 __global__ void __launch_bounds__(kMmaThreads + kMmaFillThreads, 1)
