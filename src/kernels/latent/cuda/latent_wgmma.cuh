@@ -199,6 +199,7 @@ class WgmmaBlock {
     parity_[0] ^= 1;
     if (!two) return;
     take(p, second_probs());  // back again: there were no registers for both
+    leave(1, 0);
     rescale(factor);
     add_weights();
     multiply(p, 1);

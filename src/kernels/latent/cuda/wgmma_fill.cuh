@@ -23,10 +23,12 @@ struct WgmmaShared {
   float row_scale[kWgmmaRows];
   CudaWork work;                        // of the two warpgroups that multiply
   Barrier full[2][PairTile::kColumns];  // [tile][64 columns]
-  Barrier empty[2][2];                  // the four warps of warpgroup `half` have done with it
+  // [tile][half]: the four warps of warpgroup `half` have done with it; with half 0 of the second
+  // tile, where the second's probabilities lie, those of both.
+  Barrier empty[2][2];
 
   __device__ void init() {
-    for (int i = 0; i < 4; ++i) empty[i / 2][i % 2].init(4);
+    for (int i = 0; i < 4; ++i) empty[i / 2][i % 2].init(i == 2 ? 8 : 4);
     for (int i = 0; i < 2 * PairTile::kColumns; ++i)
       full[i / PairTile::kColumns][i % PairTile::kColumns].init(1);
     fence_barrier_init();
