@@ -333,6 +333,7 @@ class WgmmaBlock {
 
   // d of both warpgroups and all lanes.
   __device__ void sum_rows() {
+    sync_threads(kBoth, kWgmmaThreads);  // the last split's have been read
     each_row([&](int r) {
       d_[r] += __shfl_xor_sync(~0u, d_[r], 1);
       d_[r] += __shfl_xor_sync(~0u, d_[r], 2);

@@ -113,7 +113,6 @@ class TensorRing {
 
 template <class Tile, int kStages, int kReaders>
 class CopyRing {
-  static constexpr int kChunks = Tile::kChunks * Tile::kTokens * Tile::kColumns / kReaders;
   static constexpr int kRowThreads = Tile::kChunks;                     // that copy a row together
   static constexpr int kRows = Tile::kTokens * kRowThreads / kReaders;  // of a thread
   static_assert(kRows * kReaders == Tile::kTokens * kRowThreads);

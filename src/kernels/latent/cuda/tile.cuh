@@ -20,7 +20,6 @@ struct RowTile {
   static constexpr int kChunks = kLine / 16;
   static constexpr int kColumnBytes = kTokens * kLine;
   static constexpr int kBytes = kColumns * kColumnBytes;
-  static constexpr int kPeriod = 8;  // tokens after which the permutation repeats
 
   __device__ static constexpr int permutation(int token) {
     return kElement == 1 ? token >> 1 & 3 : token & 7;
