@@ -1,0 +1,55 @@
+#include "kernels/latent/cuda/latent_mma.cuh"
+
+#include "kernels/latent/cuda/launch.cuh"
+
+namespace ashlar {
+namespace {
+
+using namespace cuda;
+
+template <class Query, DType kStored>
+void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
+  const LatentArgs args = latent_args(plan, p, kMmaRows);
+  using Block = MmaBlock<Query, kStored>;
+  auto* kernel = latent_mma<Query, kStored>;
+  cudaFuncAttributes attributes{};
+  CHECK_CUDA(cudaFuncGetAttributes(&attributes, kernel));
+  const bool hopper = attributes.ptxVersion >= 90;  // of the code this device runs
+  const CUtensorMap map =
+      hopper ? row_map(p.kv, std::min(p.kv.page_tokens, Block::Type::Tile::kTokens))
+             : CUtensorMap{};
+  const int bytes = Block::shared_bytes(hopper);
+  CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads + (hopper ? kMmaFillThreads : 0),
+           static_cast<size_t>(bytes), stream>>>(args, map);
+  CHECK_CUDA(cudaGetLastError());
+  merge_latents(plan, p, stream);
+}
+
+void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
+  if (plan.n_works == 0) return;
+  const bool bf16 = p.q.dtype == DType::bf16;
+  switch (p.kv.dtype) {
+    case DType::f8e4m3:
+      return bf16 ? launch<__nv_bfloat16, DType::f8e4m3>(plan, p, stream)
+                  : launch<__half, DType::f8e4m3>(plan, p, stream);
+    case DType::f8e5m2:
+      return bf16 ? launch<__nv_bfloat16, DType::f8e5m2>(plan, p, stream)
+                  : launch<__half, DType::f8e5m2>(plan, p, stream);
+    default:
+      return bf16 ? launch<__nv_bfloat16, DType::bf16>(plan, p, stream)
+                  : launch<__half, DType::f16>(plan, p, stream);
+  }
+}
+
+CudaTiling tiling(int32_t, DType stored) {
+  return {.rows = kMmaRows, .kv_split = is_f8(stored) ? 1024 : 512};
+}
+
+}  // namespace
+
+CudaLatentBody latent_cuda_mma() {
+  return {.name = "latent_mma", .run = run, .rows = kMmaRows, .tiling = tiling};
+}
+
+}  // namespace ashlar
