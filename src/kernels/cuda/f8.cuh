@@ -43,4 +43,18 @@ __device__ inline void split_f8(uint32_t codes, uint32_t& even, uint32_t& odd) {
   }
 }
 
+// The same in order: low = codes 0 and 1, high = codes 2 and 3. sm_89 and later.
+template <DType kType>
+__device__ inline void widen_f8(uint32_t codes, uint32_t& low, uint32_t& high) {
+  if constexpr (kType == DType::f8e5m2) {
+    low = __byte_perm(codes, 0, 0x1404);
+    high = __byte_perm(codes, 0, 0x3424);
+  } else {
+    asm("{.reg .b16 first, second;\n mov.b32 {first, second}, %2;\n"
+        "cvt.rn.f16x2.e4m3x2 %0, first;\n cvt.rn.f16x2.e4m3x2 %1, second;}"
+        : "=r"(low), "=r"(high)
+        : "r"(codes));
+  }
+}
+
 }  // namespace ashlar::cuda

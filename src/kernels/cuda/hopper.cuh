@@ -11,8 +11,6 @@
 
 namespace ashlar::cuda {
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-
 // A barrier in shared memory that counts arrivals and bytes of copies. One thread initialises.
 struct Barrier {
   uint64_t state;
@@ -70,6 +68,27 @@ __device__ inline void copy_tensor_5d(uint32_t to, const CUtensorMap* map, int c
       : "memory");
 }
 
+// The same of three and of four dimensions.
+__device__ inline void copy_tensor_3d(uint32_t to, const CUtensorMap* map, int c0, int c1, int c2,
+                                      Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(barrier.address())
+      : "memory");
+}
+__device__ inline void copy_tensor_4d(uint32_t to, const CUtensorMap* map, int c0, int c1, int c2,
+                                      int c3, Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier.address())
+      : "memory");
+}
+__device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 template <int kRegisters>
 __device__ inline void registers_take() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
@@ -106,7 +125,5 @@ __device__ inline uint64_t tile_descriptor(uint32_t address, uint32_t stride,
          static_cast<uint64_t>((leading & 0x3ffff) >> 4) << 16 |
          static_cast<uint64_t>((stride & 0x3ffff) >> 4) << 32 | uint64_t{1} << 62;
 }
-
-#endif
 
 }  // namespace ashlar::cuda

@@ -1,0 +1,52 @@
+// Which prefill kernel runs what.
+
+#include "kernels/attention/cuda/prefill.h"
+
+#include "kernels/attention/cuda/prefill_launch.cuh"
+
+namespace ashlar {
+namespace {
+
+// Up to this window, the rows of a tile see so little that tiles should be small.
+constexpr int32_t kShortWindow = 256;
+
+const cuda::PrefillKernel* find(const AttnShape& shape, const PagedView& kv, DType q) {
+  const bool window = shape.window > 0 && shape.window <= kShortWindow;
+  const cuda::PrefillKernel* found = nullptr;
+  for (const auto rows : {cuda::prefill_bf16(), cuda::prefill_f16(), cuda::prefill_f8()}) {
+    for (const cuda::PrefillKernel& row : rows) {
+      if (row.q != q || row.stored != kv.dtype) continue;
+      if (shape.k_dim > row.k_width || shape.v_dim > row.v_width) continue;
+      if (found == nullptr || (row.window == window && found->window != window)) found = &row;
+    }
+  }
+  return found;
+}
+
+bool aligned(const PagedView& kv) {
+  constexpr int64_t kAlign = 16;  // what copies move at least
+  const int64_t bytes = size_of(kv.dtype);
+  return reinterpret_cast<uintptr_t>(kv.base) % kAlign == 0 && kv.k_offset_bytes % kAlign == 0 &&
+         kv.v_offset_bytes % kAlign == 0 && kv.k_dim * bytes % kAlign == 0 &&
+         kv.v_dim * bytes % kAlign == 0 && kv.page_tokens % kAlign == 0;
+}
+
+}  // namespace
+
+bool wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
+  return kv.v_dim > 0 && kv.kv_heads == shape.kv_heads && !kv.has_token_scales() && aligned(kv) &&
+         shape.k_dim % 8 == 0 && shape.v_dim % 8 == 0 && find(shape, kv, q) != nullptr;
+}
+
+CudaTiling wgmma_tiling() { return {.rows = 128, .kv_split = 0}; }
+
+void attention_cuda_wgmma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream) {
+  CHECK(wgmma_takes(plan.shape, params.kv, params.q.dtype), "k {} v {} of {} pages for {}",
+        plan.shape.k_dim, plan.shape.v_dim, name(params.kv.dtype), name(params.q.dtype));
+  CHECK(plan.tiling.rows == wgmma_tiling().rows && plan.tiling.kv_split == 0, "rows {} split {}",
+        plan.tiling.rows, plan.tiling.kv_split);
+  if (plan.n_works == 0) return;
+  find(plan.shape, params.kv, params.q.dtype)->run(plan, params, stream);
+}
+
+}  // namespace ashlar
