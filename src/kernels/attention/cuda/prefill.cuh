@@ -13,7 +13,8 @@ template <class P>
 __device__ inline void init_barriers(PrefillShared<P>& s) {
   constexpr int kReaders = P::kGroups * 4;  // a warp each
   constexpr int kWriters = P::kWiden ? 4 : 1;
-  for (int i = 0; i < P::kQSlots; ++i) s.q_full[i].init(1), s.q_empty[i].init(kReaders);
+  for (int i = 0; i < P::kQSlots; ++i)
+    s.q_full[i].init(1), s.q_empty[i].init(kReaders + (P::kWiden ? 0 : 1));  // V's loader too
   for (int i = 0; i < P::kStages; ++i) {
     s.k_full[i].init(kWriters), s.k_empty[i].init(kReaders);
     s.v_full[i].init(kWriters), s.v_empty[i].init(kReaders);
@@ -33,10 +34,12 @@ __global__ void __launch_bounds__(P::kThreads, 1)
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpgroup), 0);
   if (group == P::kGroups) {
     registers_give<P::kLoadRegisters>();
+    const int warp = static_cast<int>(threadIdx.x) / kWarp - P::kGroups * 4;
     if constexpr (P::kWiden) {
-      WideningLoader<P>(shared, p, q).run();
-    } else if (threadIdx.x / kWarp == P::kGroups * 4) {
-      TensorLoader<P>(shared, p, q, k, v).run();
+      WideningLoader<P>(shared, p).run(q);
+    } else if (threadIdx.x % kWarp == 0) {
+      if (warp == 0) load_queries_and_k(shared, p, q, k);
+      if (warp == 1) load_v(shared, p, v);
     }
   } else {
     registers_take<P::kMathRegisters>();

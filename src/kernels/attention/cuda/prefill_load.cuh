@@ -18,68 +18,98 @@ __device__ inline int32_t take_work(const PrefillParams& p) {
   return taken;
 }
 
-// The copies that a tile's tokens come in, one known to each lane.
-struct TileBoxes {
-  uint32_t granule = 0;  // of this lane's box
-  int32_t token = 0;     // first of the tile
-  uint32_t valid = 0;    // boxes to bring, of all lanes
+// The order in which works are done: longest first as they lie, but so that blocks that run together
+// share a KV head, whose K and V the L2 cache then holds. Works of one length lie head by head.
+__device__ inline int32_t in_order(const PrefillParams& p, int32_t i) {
+#ifdef G3_NO_ORDER
+  return i;
+#endif
+  const int32_t heads = p.shape.kv_heads;
+  const int32_t whole = heads * static_cast<int32_t>(gridDim.x);
+  const int32_t begin = i / whole * whole;
+  const int32_t together = ::min(whole, p.n_works - begin) / heads;
+  return begin + (i - begin) % together * heads + (i - begin) / together;
+}
 
-  template <class P>
-  __device__ static TileBoxes find(const PrefillParams& p, const PrefillWork& at, int32_t tile) {
-    TileBoxes boxes{.token = tile * P::kKv};
-    const int lane = threadIdx.x % kWarp;
-    const int32_t token = boxes.token + lane * p.box_tokens;
-    const bool valid = lane * p.box_tokens < P::kKv && token < at.work.kv_end &&
-                       token + p.box_tokens > at.work.kv_begin;
-    if (valid) boxes.granule = __ldg(at.seq.pages + token / p.page_tokens);
-    boxes.valid = __ballot_sync(~0u, valid);
-    return boxes;
+// Brings tiles of K (or of V) in their order: one thread, by tensor copies. Table entries are read a
+// page ahead.
+template <int kChunks, int kTileTokens>
+class TileCopier {
+ public:
+  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map) : p_(p), map_(map) {}
+
+  __device__ void start(const PrefillWork& at) {
+    kv_head_ = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
+    end_ = at.work.kv_end;
+    token_ = at.work.kv_begin / p_.box_tokens * p_.box_tokens;
+    slot_ = token_ % p_.page_tokens;
+    page_ = at.seq.pages + token_ / p_.page_tokens;
+    unread_ = token_ - slot_ + p_.page_tokens;
+    granule_ = __ldg(page_);
+    read_ahead();
   }
 
-  // Queues the copies of one tile of K (or V) to `to`. All lanes; one of them asks.
-  template <int kChunks, int kTileTokens>
-  __device__ void copy(const PrefillParams& p, const CUtensorMap& map, int kv_head, uint32_t to,
-                       Barrier& full) const {
-    const bool asks = threadIdx.x % kWarp == 0;
-    const uint32_t box_bytes = p.box_tokens * kChunkBytes;
-    if (asks) full.arrive_expect_bytes(__popc(valid) * kChunks * box_bytes);
-    for (uint32_t left = valid; left != 0; left &= left - 1) {
-      const int box = __ffs(left) - 1;
-      const int at = static_cast<int>(__shfl_sync(~0u, granule, box));
-      if (!asks) continue;
-      const int slot = (token + box * p.box_tokens) % p.page_tokens;
+  // The tile whose tokens end before `tile_end`, to `to`.
+  __device__ void copy(int32_t tile_end, uint32_t to, Barrier& full) {
+    const uint32_t box_bytes = p_.box_tokens * kChunkBytes;
+    const int32_t end = ::min(tile_end, end_);
+    const int32_t boxes = (end - token_ + p_.box_tokens - 1) / p_.box_tokens;
+    full.arrive_expect_bytes(boxes * kChunks * box_bytes);
+    to += (token_ - (tile_end - kTileTokens)) * kChunkBytes;
+    for (; token_ < end; token_ += p_.box_tokens, to += box_bytes) {
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
-        copy_tensor_4d(to + c * kTileTokens * kChunkBytes + box * box_bytes, &map, c * kChunk, slot,
-                       kv_head, at, full);
+        copy_tensor_4d(to + c * kTileTokens * kChunkBytes, &map_, c * kChunk, slot_, kv_head_,
+                       static_cast<int>(granule_), full);
       }
+      slot_ += p_.box_tokens;
+      if (slot_ < p_.page_tokens) continue;
+      slot_ = 0;
+      granule_ = next_;
+      read_ahead();
     }
   }
+
+ private:
+  __device__ void read_ahead() {
+    if (unread_ < end_) next_ = __ldg(++page_);
+    unread_ += p_.page_tokens;
+  }
+
+  const PrefillParams& p_;
+  const CUtensorMap& map_;
+  int32_t kv_head_ = 0, token_ = 0, end_ = 0;
+  int32_t slot_ = 0;                 // of token_ in its page
+  int32_t unread_ = 0;               // the first token of the page after next_'s
+  uint32_t granule_ = 0, next_ = 0;  // of token_'s page, and of the one after it
+  const uint32_t* page_ = nullptr;   // next_'s entry
 };
 
-// What every loader does about works and their queries. Called by one whole warp.
+// Takes works, tells the others of them, and brings their queries. One thread.
 template <class P>
 class WorkLoader {
  public:
   __device__ WorkLoader(PrefillShared<P>& shared, const PrefillParams& p, const CUtensorMap& q)
       : s_(shared), p_(p), q_map_(q) {}
 
-  __device__ int32_t take() {
-    int32_t index = 0;
-    if (threadIdx.x % kWarp == 0) index = take_work(p_);
-    return __shfl_sync(~0u, index, 0);
+  __device__ void begin() { next_ = take_work(p_); }
+
+  // Whether there is another work. The latency of taking one hides behind the one before.
+  __device__ bool take(PrefillWork& at) {
+    if (next_ >= p_.n_works) return false;
+    at.work = p_.works[in_order(p_, next_)];
+    at.seq = p_.seqs[at.work.seq];
+    next_ = take_work(p_);
+    return true;
   }
 
-  // Tells the multiplying groups what they get next, and brings its queries: as many whole tokens
-  // as fit, though rows beyond the work's are never stored.
+  // Brings as many whole tokens as fit; rows beyond the work's are never stored.
   __device__ void start(const PrefillWork& at) {
     announce(at, p_.q_rows * P::kKChunks * kChunkBytes);
-    if (threadIdx.x % kWarp == 0) {
-      for (int c = 0; c < P::kKChunks; ++c) {
-        copy_tensor_3d(shared_address(s_.q[q_.slot]) + c * P::kRows * kChunkBytes, &q_map_,
-                       c * kChunk, at.work.head_begin, at.seq.q_begin + at.work.token_begin,
-                       s_.q_full[q_.slot]);
-      }
+    for (int c = 0; c < P::kKChunks; ++c) {
+      copy_tensor_3d(shared_address(s_.q[q_.slot]) + c * P::kRows * kChunkBytes, &q_map_,
+                     c * kChunk, at.work.head_begin, at.seq.q_begin + at.work.token_begin,
+                     s_.q_full[q_.slot]);
     }
     q_.step();
   }
@@ -89,7 +119,6 @@ class WorkLoader {
  private:
   __device__ void announce(const PrefillWork& at, uint32_t bytes) {
     s_.q_empty[q_.slot].wait(q_.parity ^ 1);
-    if (threadIdx.x % kWarp != 0) return;
     s_.work[q_.slot] = at;
     s_.q_full[q_.slot].arrive_expect_bytes(bytes);
   }
@@ -97,69 +126,49 @@ class WorkLoader {
   PrefillShared<P>& s_;
   const PrefillParams& p_;
   const CUtensorMap& q_map_;
+  int32_t next_ = 0;
   Ring<P::kQSlots> q_;
 };
 
-// One warp that brings everything by tensor copies.
+// Two threads of two warps: one brings queries and K, the other V.
 template <class P>
-class TensorLoader {
- public:
-  __device__ TensorLoader(PrefillShared<P>& shared, const PrefillParams& p, const CUtensorMap& q,
-                          const CUtensorMap& k, const CUtensorMap& v)
-      : s_(shared), p_(p), k_map_(k), v_map_(v), works_(shared, p, q) {}
-
-  __device__ void run() {
-    int32_t index = works_.take();
-    while (index < p_.n_works) {
-      const int32_t following = works_.take();  // its latency hides behind this work
-      PrefillWork at{.work = p_.works[index]};
-      at.seq = p_.seqs[at.work.seq];
-      works_.start(at);
-      load_kv(at);
-      index = following;
-    }
-    works_.finish();
-  }
-
- private:
-  // In the order in which the tiles are used: a tile's scores, then the values of the one before.
-  __device__ void load_kv(const PrefillWork& at) {
-    const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
-    const int32_t first = at.work.kv_begin / P::kKv;
-    const int32_t end = (at.work.kv_end + P::kKv - 1) / P::kKv;
-    TileBoxes boxes = TileBoxes::find<P>(p_, at, first);
-    load_k(boxes, kv_head);
-    for (int32_t tile = first; tile < end; ++tile) {
-      TileBoxes next;
-      if (tile + 1 < end) {
-        next = TileBoxes::find<P>(p_, at, tile + 1);
-        load_k(next, kv_head);
-      }
-      load_v(boxes, kv_head);
-      boxes = next;
+__device__ void load_queries_and_k(PrefillShared<P>& s, const PrefillParams& p,
+                                   const CUtensorMap& q, const CUtensorMap& k) {
+  WorkLoader<P> works(s, p, q);
+  TileCopier<P::kKChunks, P::kKv> copier(p, k);
+  Ring<P::kStages> ring;
+  PrefillWork at;
+  works.begin();
+  while (works.take(at)) {
+    works.start(at);
+    copier.start(at);
+    for (int32_t tile = at.work.kv_begin / P::kKv; tile * P::kKv < at.work.kv_end; ++tile) {
+      s.k_empty[ring.slot].wait(ring.parity ^ 1);
+      copier.copy((tile + 1) * P::kKv, shared_address(s.k[ring.slot]), s.k_full[ring.slot]);
+      ring.step();
     }
   }
+  works.finish();
+}
 
-  __device__ void load_k(const TileBoxes& boxes, int kv_head) {
-    s_.k_empty[k_.slot].wait(k_.parity ^ 1);
-    boxes.template copy<P::kKChunks, P::kKv>(p_, k_map_, kv_head, shared_address(s_.k[k_.slot]),
-                                             s_.k_full[k_.slot]);
-    k_.step();
+template <class P>
+__device__ void load_v(PrefillShared<P>& s, const PrefillParams& p, const CUtensorMap& v) {
+  TileCopier<P::kVChunks, P::kKv> copier(p, v);
+  Ring<P::kStages> ring;
+  Ring<P::kQSlots> works;
+  while (true) {
+    s.q_full[works.slot].wait(works.parity);
+    const PrefillWork at = s.work[works.slot];
+    s.q_empty[works.slot].arrive();
+    works.step();
+    if (at.work.n_heads == 0) return;
+    copier.start(at);
+    for (int32_t tile = at.work.kv_begin / P::kKv; tile * P::kKv < at.work.kv_end; ++tile) {
+      s.v_empty[ring.slot].wait(ring.parity ^ 1);
+      copier.copy((tile + 1) * P::kKv, shared_address(s.v[ring.slot]), s.v_full[ring.slot]);
+      ring.step();
+    }
   }
-
-  __device__ void load_v(const TileBoxes& boxes, int kv_head) {
-    s_.v_empty[v_.slot].wait(v_.parity ^ 1);
-    boxes.template copy<P::kVChunks, P::kKv>(p_, v_map_, kv_head, shared_address(s_.v[v_.slot]),
-                                             s_.v_full[v_.slot]);
-    v_.step();
-  }
-
-  PrefillShared<P>& s_;
-  const PrefillParams& p_;
-  const CUtensorMap& k_map_;
-  const CUtensorMap& v_map_;
-  WorkLoader<P> works_;
-  Ring<P::kStages> k_, v_;
-};
+}
 
 }  // namespace ashlar::cuda

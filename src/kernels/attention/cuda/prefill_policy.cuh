@@ -15,7 +15,7 @@ constexpr int kChunkBytes = 128;  // of one row of a chunk
 // A tile in shared memory is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be
 // narrower, copies then fill up with zeros.
 template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, int kKv_, int kStages_,
-          int kQSlots_>
+          int kQSlots_, int kStaged_ = 8>
 struct PrefillPolicy {
   using QHalf = QHalf_;                       // of q and out
   static constexpr DType kStored = kStored_;  // of pages
@@ -38,6 +38,8 @@ struct PrefillPolicy {
   // Of each thread; the three groups share 504 a lane. Widening needs some to load with.
   static constexpr int kMathRegisters = kWiden ? 200 : 232;
   static constexpr int kLoadRegisters = kWiden ? 104 : 40;
+
+  static constexpr int kStaged = kWiden ? kStaged_ : 0;  // FP8: 16 codes of each loading thread
 
   static constexpr int kQBytes = kKChunks * kRows * kChunkBytes;
   static constexpr int kKBytes = kKChunks * kKv * kChunkBytes;
@@ -82,9 +84,10 @@ struct PrefillShared {
   uint8_t q[P::kQSlots][P::kQBytes];
   uint8_t k[P::kStages][P::kKBytes];
   uint8_t v[P::kStages][P::kVBytes];
+  uint8_t staged[P::kStaged * kWarpgroup * 16 + 16];
   PrefillWork work[P::kQSlots];
   float row_factors[P::kRows];  // of scores, where q was scaled
-  int32_t taken;                // the work at hand, where a group loads together
+  PrefillWork loaded;           // the work at hand, where a group loads together
   Barrier q_full[P::kQSlots], q_empty[P::kQSlots];
   Barrier k_full[P::kStages], k_empty[P::kStages];
   Barrier v_full[P::kStages], v_empty[P::kStages];
