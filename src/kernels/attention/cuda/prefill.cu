@@ -17,7 +17,8 @@ const cuda::PrefillKernel* find(const AttnShape& shape, const PagedView& kv, DTy
     for (const cuda::PrefillKernel& row : rows) {
       if (row.q != q || row.stored != kv.dtype) continue;
       if (shape.k_dim > row.k_width || shape.v_dim > row.v_width) continue;
-      if (found == nullptr || (row.window == window && found->window != window)) found = &row;
+      const bool narrow = found == nullptr || row.k_width == found->k_width;
+      if (narrow && (found == nullptr || row.window == window)) found = &row;
     }
   }
   return found;
@@ -38,15 +39,20 @@ bool wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
          shape.k_dim % 8 == 0 && shape.v_dim % 8 == 0 && find(shape, kv, q) != nullptr;
 }
 
-CudaTiling wgmma_tiling() { return {.rows = 128, .kv_split = 0}; }
+CudaTiling wgmma_tiling(const AttnShape& shape, const PagedView& kv, DType q) {
+  const cuda::PrefillKernel* kernel = find(shape, kv, q);
+  CHECK(kernel != nullptr, "k {} v {} of {} pages for {}", shape.k_dim, shape.v_dim, name(kv.dtype),
+        name(q));
+  return {.rows = kernel->rows, .kv_split = 0};
+}
 
 void attention_cuda_wgmma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream) {
   CHECK(wgmma_takes(plan.shape, params.kv, params.q.dtype), "k {} v {} of {} pages for {}",
         plan.shape.k_dim, plan.shape.v_dim, name(params.kv.dtype), name(params.q.dtype));
-  CHECK(plan.tiling.rows == wgmma_tiling().rows && plan.tiling.kv_split == 0, "rows {} split {}",
+  const cuda::PrefillKernel* kernel = find(plan.shape, params.kv, params.q.dtype);
+  CHECK(plan.tiling.rows == kernel->rows && plan.tiling.kv_split == 0, "rows {} split {}",
         plan.tiling.rows, plan.tiling.kv_split);
-  if (plan.n_works == 0) return;
-  find(plan.shape, params.kv, params.q.dtype)->run(plan, params, stream);
+  if (plan.n_works > 0) kernel->run(plan, params, stream);
 }
 
 }  // namespace ashlar

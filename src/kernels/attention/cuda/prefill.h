@@ -12,10 +12,10 @@ namespace ashlar {
 // 128, or 256; pages hold a multiple of 16 tokens, and lie at multiples of 16 bytes.
 bool wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q);
 
-// What plan_cuda() needs for it.
-CudaTiling wgmma_tiling();
+// What plan_cuda() needs for it. REQUIRES wgmma_takes().
+CudaTiling wgmma_tiling(const AttnShape& shape, const PagedView& kv, DType q);
 
-// REQUIRES wgmma_takes(), a plan of wgmma_tiling(), a device of compute capability 9.0.
+// REQUIRES wgmma_takes(), a plan of wgmma_tiling()'s, a device of compute capability 9.0.
 void attention_cuda_wgmma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream);
 
 }  // namespace ashlar

@@ -183,7 +183,7 @@ class Case {
     sinks_ = device<float>(sinks.size());
     CHECK_CUDA(cudaMemcpy(sinks_, sinks.data(), sinks.size() * 4, cudaMemcpyHostToDevice));
     seq_ = {.q_len = setup.q_len, .kv_len = setup.kv_len, .pages = table_};
-    plan_ = plan_cuda(shape_, wgmma_tiling(), std::span(&seq_, 1), 132);
+    plan_ = plan_cuda(shape_, wgmma_tiling(shape_, kv_, DType::bf16), std::span(&seq_, 1), 132);
     workspace_ = device<std::byte>(static_cast<size_t>(plan_.workspace_bytes));
     upload(plan_, workspace_, nullptr);
   }

@@ -4,16 +4,16 @@
 
 namespace ashlar::cuda {
 
-template <int kKWidth, int kVWidth, int kKv, int kStages, int kQSlots>
-using Policy = PrefillPolicy<__half, DType::f16, kKWidth, kVWidth, kKv, kStages, kQSlots>;
+template <int kKWidth, int kVWidth, PrefillTile kTile>
+constexpr PrefillKernel kernel() {
+  return prefill_kernel<PrefillPolicy<__half, DType::f16, kKWidth, kVWidth, kTile>>();
+}
 
 std::span<const PrefillKernel> prefill_f16() {
   static constexpr PrefillKernel kKernels[] = {
-      prefill_kernel<Policy<64, 64, 128, 3, 1>>(false),
-      prefill_kernel<Policy<128, 128, 128, 2, 1>>(false),
-      prefill_kernel<Policy<192, 128, 128, 2, 1>>(false),
-      prefill_kernel<Policy<192, 128, 64, 3, 2>>(true),
-      prefill_kernel<Policy<256, 256, 64, 2, 1>>(false),
+      kernel<64, 64, kLongTile>(),     kernel<128, 128, kLongTile>(),
+      kernel<192, 128, kLongTile>(),   kernel<128, 128, kWindowTile>(),
+      kernel<192, 128, kWindowTile>(), kernel<256, 256, kWideTile>(),
   };
   return kKernels;
 }

@@ -4,19 +4,18 @@
 
 namespace ashlar::cuda {
 
-template <class Half, DType kStored, int kKWidth, int kVWidth, int kKv, int kStages, int kQSlots>
-constexpr PrefillKernel kernel(bool window) {
-  return prefill_kernel<PrefillPolicy<Half, kStored, kKWidth, kVWidth, kKv, kStages, kQSlots>>(
-      window);
+template <class Half, DType kStored, int kKWidth, int kVWidth, PrefillTile kTile>
+constexpr PrefillKernel kernel() {
+  return prefill_kernel<PrefillPolicy<Half, kStored, kKWidth, kVWidth, kTile>>();
 }
 
 std::span<const PrefillKernel> prefill_f8() {
   static constexpr PrefillKernel kKernels[] = {
-      kernel<__nv_bfloat16, DType::f8e4m3, 128, 128, 128, 2, 1>(false),
-      kernel<__nv_bfloat16, DType::f8e4m3, 192, 128, 128, 2, 1>(false),
-      kernel<__nv_bfloat16, DType::f8e4m3, 192, 128, 64, 3, 2>(true),
-      kernel<__nv_bfloat16, DType::f8e5m2, 192, 128, 128, 2, 1>(false),
-      kernel<__half, DType::f8e4m3, 192, 128, 128, 2, 1>(false),
+      kernel<__nv_bfloat16, DType::f8e4m3, 128, 128, kF8Tile>(),
+      kernel<__nv_bfloat16, DType::f8e4m3, 192, 128, kF8Tile>(),
+      kernel<__nv_bfloat16, DType::f8e4m3, 192, 128, kF8WindowTile>(),
+      kernel<__nv_bfloat16, DType::f8e5m2, 192, 128, kF8Tile>(),
+      kernel<__half, DType::f8e4m3, 192, 128, kF8Tile>(),
   };
   return kKernels;
 }

@@ -18,12 +18,10 @@ __device__ inline int32_t take_work(const PrefillParams& p) {
   return taken;
 }
 
-// The order in which works are done: longest first as they lie, but so that blocks that run together
-// share a KV head, whose K and V the L2 cache then holds. Works of one length lie head by head.
+// The order in which works are done: longest first as they lie, but so that blocks that run
+// together share a KV head, whose K and V the L2 cache then holds. Works of one length lie head by
+// head.
 __device__ inline int32_t in_order(const PrefillParams& p, int32_t i) {
-#ifdef G3_NO_ORDER
-  return i;
-#endif
   const int32_t heads = p.shape.kv_heads;
   const int32_t whole = heads * static_cast<int32_t>(gridDim.x);
   const int32_t begin = i / whole * whole;
@@ -31,15 +29,17 @@ __device__ inline int32_t in_order(const PrefillParams& p, int32_t i) {
   return begin + (i - begin) % together * heads + (i - begin) / together;
 }
 
-// Brings tiles of K (or of V) in their order: one thread, by tensor copies. Table entries are read a
-// page ahead.
+// Brings tiles of K (or of V) in their order: one thread, by tensor copies. Table entries are read
+// a page ahead.
 template <int kChunks, int kTileTokens>
 class TileCopier {
  public:
-  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map) : p_(p), map_(map) {}
+  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim)
+      : p_(p), map_(map), dim_(dim) {}
 
   __device__ void start(const PrefillWork& at) {
-    kv_head_ = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
+    const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
+    head_granules_ = kv_head * (p_.page_tokens * dim_ * 2 / static_cast<int>(kGranuleBytes));
     end_ = at.work.kv_end;
     token_ = at.work.kv_begin / p_.box_tokens * p_.box_tokens;
     slot_ = token_ % p_.page_tokens;
@@ -51,17 +51,13 @@ class TileCopier {
 
   // The tile whose tokens end before `tile_end`, to `to`.
   __device__ void copy(int32_t tile_end, uint32_t to, Barrier& full) {
-    const uint32_t box_bytes = p_.box_tokens * kChunkBytes;
+    const uint32_t box_bytes = p_.box_tokens * kChunks * kChunkBytes;
     const int32_t end = ::min(tile_end, end_);
     const int32_t boxes = (end - token_ + p_.box_tokens - 1) / p_.box_tokens;
-    full.arrive_expect_bytes(boxes * kChunks * box_bytes);
-    to += (token_ - (tile_end - kTileTokens)) * kChunkBytes;
+    full.arrive_expect_bytes(boxes * box_bytes);
+    to += (token_ - (tile_end - kTileTokens)) * kChunks * kChunkBytes;
     for (; token_ < end; token_ += p_.box_tokens, to += box_bytes) {
-#pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
-        copy_tensor_4d(to + c * kTileTokens * kChunkBytes, &map_, c * kChunk, slot_, kv_head_,
-                       static_cast<int>(granule_), full);
-      }
+      copy_box(to, full);
       slot_ += p_.box_tokens;
       if (slot_ < p_.page_tokens) continue;
       slot_ = 0;
@@ -71,6 +67,19 @@ class TileCopier {
   }
 
  private:
+  // Tensors narrower than their chunks go piece by piece, so that what is beyond them is zero.
+  __device__ void copy_box(uint32_t to, Barrier& full) {
+    const int at = static_cast<int>(granule_) + head_granules_, atom = slot_ / kAtomRows;
+    if (dim_ == kChunks * kChunk) {
+      copy_tensor_5d(to, &map_, 0, 0, 0, atom, at, full);
+      return;
+    }
+    for (int i = 0; i < p_.box_tokens / kAtomRows * kChunks; ++i) {
+      copy_tensor_5d(to + i * kAtomBytes, &map_, i % kChunks * kChunk, 0, 0, atom + i / kChunks, at,
+                     full);
+    }
+  }
+
   __device__ void read_ahead() {
     if (unread_ < end_) next_ = __ldg(++page_);
     unread_ += p_.page_tokens;
@@ -78,7 +87,9 @@ class TileCopier {
 
   const PrefillParams& p_;
   const CUtensorMap& map_;
-  int32_t kv_head_ = 0, token_ = 0, end_ = 0;
+  const int32_t dim_;
+  int32_t head_granules_ = 0;  // from a page to our head's part of it
+  int32_t token_ = 0, end_ = 0;
   int32_t slot_ = 0;                 // of token_ in its page
   int32_t unread_ = 0;               // the first token of the page after next_'s
   uint32_t granule_ = 0, next_ = 0;  // of token_'s page, and of the one after it
@@ -135,7 +146,7 @@ template <class P>
 __device__ void load_queries_and_k(PrefillShared<P>& s, const PrefillParams& p,
                                    const CUtensorMap& q, const CUtensorMap& k) {
   WorkLoader<P> works(s, p, q);
-  TileCopier<P::kKChunks, P::kKv> copier(p, k);
+  TileCopier<P::kKChunks, P::kKv> copier(p, k, p.shape.k_dim);
   Ring<P::kStages> ring;
   PrefillWork at;
   works.begin();
@@ -153,7 +164,7 @@ __device__ void load_queries_and_k(PrefillShared<P>& s, const PrefillParams& p,
 
 template <class P>
 __device__ void load_v(PrefillShared<P>& s, const PrefillParams& p, const CUtensorMap& v) {
-  TileCopier<P::kVChunks, P::kKv> copier(p, v);
+  TileCopier<P::kVChunks, P::kKv> copier(p, v, p.shape.v_dim);
   Ring<P::kStages> ring;
   Ring<P::kQSlots> works;
   while (true) {

@@ -15,7 +15,7 @@ class RowMath {
   __device__ RowMath(PrefillShared<P>& shared, const PrefillParams& p, int group)
       : s_(shared), p_(p), group_(group) {
     row0_ = 64 * group + threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
-    if (group == 1) pass_turn();
+    if (group == P::kGroups - 1) pass_turn();
   }
 
   __device__ void run() {
@@ -34,7 +34,10 @@ class RowMath {
 
  private:
   __device__ void take_turn() { sync_threads(kTurnBarrier + group_, 2 * kWarpgroup); }
-  __device__ void pass_turn() { arrive_threads(kTurnBarrier + (group_ ^ 1), 2 * kWarpgroup); }
+  __device__ void pass_turn() {
+    const int next = group_ + 1 < P::kGroups ? group_ + 1 : 0;
+    arrive_threads(kTurnBarrier + next, 2 * kWarpgroup);
+  }
 
   __device__ void attend(const CudaWork& work) {
 #pragma unroll
@@ -115,25 +118,24 @@ class RowMath {
 
   // scores = q k^T of the tile at hand.
   __device__ void multiply_scores() {
-    constexpr int kAtom = 8 * kChunkBytes;
     const uint64_t q =
-        tile_descriptor(shared_address(s_.q[q_.slot]) + group_ * 64 * kChunkBytes, kAtom);
-    const uint64_t k = tile_descriptor(shared_address(s_.k[k_.slot]), kAtom);
+        tile_descriptor(shared_address(s_.q[q_.slot]) + group_ * 64 * kChunkBytes, kAtomBytes);
+    const uint64_t k = tile_descriptor(shared_address(s_.k[k_.slot]), P::kKChunks * kAtomBytes);
 #pragma unroll
     for (int i = 0; i < P::kKWidth / 16; ++i) {  // 32 bytes along each row
       const int chunk = i / 4, within = i % 4 * 32;
       multiply_shared<typename P::Half>(scores_, q + (chunk * P::kRows * kChunkBytes + within) / 16,
-                                        k + (chunk * P::kKv * kChunkBytes + within) / 16, i > 0);
+                                        k + (chunk * kAtomBytes + within) / 16, i > 0);
     }
   }
 
   // out += weights v, of the tile before the one whose scores are being made.
   __device__ void multiply_values() {
-    constexpr int kAtom = 8 * kChunkBytes;
-    const uint64_t v = tile_descriptor(shared_address(s_.v[v_.slot]), kAtom, P::kKv * kChunkBytes);
+    constexpr int kStride = P::kVChunks * kAtomBytes;
+    const uint64_t v = tile_descriptor(shared_address(s_.v[v_.slot]), kStride, kAtomBytes);
 #pragma unroll
-    for (int i = 0; i < P::kKv / 16; ++i) {  // 16 rows
-      multiply_registers<typename P::Half>(out_, weights_ + 4 * i, v + i * 2 * kAtom / 16, true);
+    for (int i = 0; i < P::kKv / 16; ++i) {  // 16 tokens
+      multiply_registers<typename P::Half>(out_, weights_ + 4 * i, v + i * 2 * kStride / 16, true);
     }
   }
 
@@ -149,14 +151,16 @@ class RowMath {
   }
 
   // Waits for the values of `tile`, and zeroes those that nobody sees: they may be NaN, and a
-  // weight of zero would not undo that. Both groups do, so that neither need wait for the other.
+  // weight of zero would not undo that. Every group does, so that none need wait for another.
   __device__ void await_v(const CudaWork& work, int32_t tile) {
     s_.v_full[v_.slot].wait(v_.parity);
     const int32_t token = tile * P::kKv;
     if (token >= work.kv_begin && token + P::kKv <= work.kv_end) return;
     uint8_t* v = s_.v[v_.slot];
     for (int i = threadIdx.x % kWarpgroup; i < P::kVBytes / 16; i += kWarpgroup) {
-      const int32_t row = token + i / (kChunkBytes / 16) % P::kKv;
+      const int atom = i / (kAtomBytes / 16);
+      const int32_t row =
+          token + atom / P::kVChunks * kAtomRows + i / (kChunkBytes / 16) % kAtomRows;
       if (row < work.kv_begin || row >= work.kv_end) reinterpret_cast<uint4*>(v)[i] = {0, 0, 0, 0};
     }
     fence_proxy_async();

@@ -11,11 +11,34 @@ constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
 constexpr int kChunk = 64;        // columns of a tile that lie together: 128 bytes, swizzled
 constexpr int kChunkBytes = 128;  // of one row of a chunk
+constexpr int kAtomRows = 8;      // rows of a chunk that lie together
+constexpr int kAtomBytes = kAtomRows * kChunkBytes;
 
-// A tile in shared memory is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be
-// narrower, copies then fill up with zeros.
-template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, int kKv_, int kStages_,
-          int kQSlots_, int kStaged_ = 8>
+// In shared memory, K and V are [tokens / 8][chunks][8][kChunkBytes], which one copy can write; q
+// is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be narrower, copies then
+// fill up with zeros.
+struct PrefillTile {
+  int groups = 2;            // warpgroups that multiply, of 64 rows each
+  int kv = 128;              // tokens of K and V
+  int stages = 2;            // tiles of K, and of V, in flight
+  int q_slots = 1;           // works whose queries are in shared memory
+  int box = 64;              // tokens of a page brought together, at most
+  int staged = 0;            // FP8: loads of 16 codes in flight, of each loading thread
+  int math_registers = 232;  // of each thread
+  int load_registers = 40;
+};
+
+constexpr PrefillTile kLongTile{};
+// Rows that see little: small tiles, of which only what is seen is brought, and more rows in
+// flight.
+constexpr PrefillTile kWindowTile{
+    .groups = 3, .kv = 64, .q_slots = 2, .box = 16, .math_registers = 152, .load_registers = 56};
+constexpr PrefillTile kWideTile{.kv = 64};
+constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 208, .load_registers = 88};
+constexpr PrefillTile kF8WindowTile{
+    .kv = 64, .q_slots = 2, .box = 16, .staged = 8, .math_registers = 208, .load_registers = 88};
+
+template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, PrefillTile kTile>
 struct PrefillPolicy {
   using QHalf = QHalf_;                       // of q and out
   static constexpr DType kStored = kStored_;  // of pages
@@ -24,22 +47,19 @@ struct PrefillPolicy {
 
   static constexpr int kKWidth = kKWidth_;
   static constexpr int kVWidth = kVWidth_;
-  static constexpr int kKv = kKv_;          // tokens of K and V a tile holds
-  static constexpr int kStages = kStages_;  // tiles of K, and of V, in flight
-  static constexpr int kQSlots = kQSlots_;
-  // The tokens of a page that one copy brings, at most: windows want little, others few copies.
-  static constexpr int kBoxTokens = kQSlots > 1 ? 16 : 64;
   static constexpr int kKChunks = kKWidth / kChunk;
   static constexpr int kVChunks = kVWidth / kChunk;
+  static constexpr int kKv = kTile.kv;
+  static constexpr int kStages = kTile.stages;
+  static constexpr int kQSlots = kTile.q_slots;
+  static constexpr int kBoxTokens = kTile.box;
+  static constexpr int kStaged = kTile.staged;
 
-  static constexpr int kGroups = 2;  // warpgroups that multiply, of 64 rows each
+  static constexpr int kGroups = kTile.groups;
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = (kGroups + 1) * kWarpgroup;
-  // Of each thread; the three groups share 504 a lane. Widening needs some to load with.
-  static constexpr int kMathRegisters = kWiden ? 200 : 232;
-  static constexpr int kLoadRegisters = kWiden ? 104 : 40;
-
-  static constexpr int kStaged = kWiden ? kStaged_ : 0;  // FP8: 16 codes of each loading thread
+  static constexpr int kMathRegisters = kTile.math_registers;
+  static constexpr int kLoadRegisters = kTile.load_registers;
 
   static constexpr int kQBytes = kKChunks * kRows * kChunkBytes;
   static constexpr int kKBytes = kKChunks * kKv * kChunkBytes;
@@ -47,6 +67,10 @@ struct PrefillPolicy {
 
   static_assert(kKWidth % kChunk == 0 && kVWidth % kChunk == 0);
   static_assert(kKv == 64 || kKv == 128);
+  // What the kernel starts with, in steps of eight, is what there is to share.
+  static_assert(kGroups * kMathRegisters + kLoadRegisters <=
+                65536 / kThreads / 8 * 8 * (kGroups + 1));
+  static_assert(kWiden == (kStaged > 0));
 };
 
 // What a launch gives the kernel, beside the tensor maps of q, K and V.
@@ -58,7 +82,7 @@ struct PrefillParams {
   AttnShape shape;
   int32_t q_rows = 0;  // whole tokens of a work, at most
   int32_t page_tokens = 0;
-  int32_t box_tokens = 0;        // tokens of a page that one copy brings
+  int32_t box_tokens = 0;        // tokens of a page that are brought together
   const std::byte* k = nullptr;  // of page 0 at granule 0
   const std::byte* v = nullptr;
   void* out = nullptr;
@@ -68,10 +92,11 @@ struct PrefillParams {
   float v_scale = 1.0f;
 };
 
-// Hardware barriers: two groups take turns, each has one for itself, and so has the loading group.
+// Hardware barriers: multiplying groups take turns, each has one for itself, and so has the loading
+// group.
 constexpr int kTurnBarrier = 1;
-constexpr int kGroupBarrier = 3;
-constexpr int kLoadBarrier = 5;
+constexpr int kGroupBarrier = 4;
+constexpr int kLoadBarrier = 7;
 
 // One block's work at hand; n_heads 0 ends it.
 struct PrefillWork {

@@ -73,7 +73,7 @@ std::vector<float> run_wgmma(const AttnCase& c, DType q, int32_t page_tokens) {
   const DeviceBytes queries(bits.data(), bits.size() * 2);
   const auto n_out = static_cast<size_t>(c.n_tokens() * c.shape.heads * c.shape.v_dim);
   const DeviceBytes out(nullptr, n_out * 2);
-  const CudaPlan plan = plan_cuda(c.shape, wgmma_tiling(), seqs, 132);
+  const CudaPlan plan = plan_cuda(c.shape, wgmma_tiling(c.shape, view_of_pages, q), seqs, 132);
   const DeviceBytes workspace(nullptr, static_cast<size_t>(plan.workspace_bytes));
   const std::vector<float>& s = c.sinks;
   const DeviceBytes sinks(s.data(), s.size() * sizeof(float));
