@@ -12,12 +12,13 @@ namespace ashlar::cuda {
 template <class P>
 __device__ inline void init_barriers(PrefillShared<P>& s) {
   constexpr int kReaders = P::kGroups * 4;  // a warp each
-  constexpr int kWriters = P::kWiden ? 4 : 1;
-  for (int i = 0; i < P::kQSlots; ++i)
-    s.q_full[i].init(1), s.q_empty[i].init(kReaders + (P::kWiden ? 0 : 1));  // V's loader too
+  constexpr int kLoaders = P::kWiden ? 4 : 3;
+  for (int i = 0; i < P::kWorkSlots; ++i)
+    s.work_told[i].init(1), s.work_done[i].init(kReaders + kLoaders);
+  for (int i = 0; i < P::kQSlots; ++i) s.q_full[i].init(1), s.q_empty[i].init(kReaders);
   for (int i = 0; i < P::kStages; ++i) {
-    s.k_full[i].init(kWriters), s.k_empty[i].init(kReaders);
-    s.v_full[i].init(kWriters), s.v_empty[i].init(kReaders);
+    s.k_full[i].init(P::kWiden ? 4 : kKParts), s.k_empty[i].init(kReaders);
+    s.v_full[i].init(P::kWiden ? 4 : 1), s.v_empty[i].init(kReaders);
   }
   fence_barrier_init();
 }
@@ -38,8 +39,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
     if constexpr (P::kWiden) {
       WideningLoader<P>(shared, p).run(q);
     } else if (threadIdx.x % kWarp == 0) {
-      if (warp == 0) load_queries_and_k(shared, p, q, k);
-      if (warp == 1) load_v(shared, p, v);
+      load_by_copies(shared, p, warp, q, k, v);
     }
   } else {
     registers_take<P::kMathRegisters>();

@@ -29,74 +29,7 @@ __device__ inline int32_t in_order(const PrefillParams& p, int32_t i) {
   return begin + (i - begin) % together * heads + (i - begin) / together;
 }
 
-// Brings tiles of K (or of V) in their order: one thread, by tensor copies. Table entries are read
-// a page ahead.
-template <int kChunks, int kTileTokens>
-class TileCopier {
- public:
-  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim)
-      : p_(p), map_(map), dim_(dim) {}
-
-  __device__ void start(const PrefillWork& at) {
-    const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
-    head_granules_ = kv_head * (p_.page_tokens * dim_ * 2 / static_cast<int>(kGranuleBytes));
-    end_ = at.work.kv_end;
-    token_ = at.work.kv_begin / p_.box_tokens * p_.box_tokens;
-    slot_ = token_ % p_.page_tokens;
-    page_ = at.seq.pages + token_ / p_.page_tokens;
-    unread_ = token_ - slot_ + p_.page_tokens;
-    granule_ = __ldg(page_);
-    read_ahead();
-  }
-
-  // The tile whose tokens end before `tile_end`, to `to`.
-  __device__ void copy(int32_t tile_end, uint32_t to, Barrier& full) {
-    const uint32_t box_bytes = p_.box_tokens * kChunks * kChunkBytes;
-    const int32_t end = ::min(tile_end, end_);
-    const int32_t boxes = (end - token_ + p_.box_tokens - 1) / p_.box_tokens;
-    full.arrive_expect_bytes(boxes * box_bytes);
-    to += (token_ - (tile_end - kTileTokens)) * kChunks * kChunkBytes;
-    for (; token_ < end; token_ += p_.box_tokens, to += box_bytes) {
-      copy_box(to, full);
-      slot_ += p_.box_tokens;
-      if (slot_ < p_.page_tokens) continue;
-      slot_ = 0;
-      granule_ = next_;
-      read_ahead();
-    }
-  }
-
- private:
-  // Tensors narrower than their chunks go piece by piece, so that what is beyond them is zero.
-  __device__ void copy_box(uint32_t to, Barrier& full) {
-    const int at = static_cast<int>(granule_) + head_granules_, atom = slot_ / kAtomRows;
-    if (dim_ == kChunks * kChunk) {
-      copy_tensor_5d(to, &map_, 0, 0, 0, atom, at, full);
-      return;
-    }
-    for (int i = 0; i < p_.box_tokens / kAtomRows * kChunks; ++i) {
-      copy_tensor_5d(to + i * kAtomBytes, &map_, i % kChunks * kChunk, 0, 0, atom + i / kChunks, at,
-                     full);
-    }
-  }
-
-  __device__ void read_ahead() {
-    if (unread_ < end_) next_ = __ldg(++page_);
-    unread_ += p_.page_tokens;
-  }
-
-  const PrefillParams& p_;
-  const CUtensorMap& map_;
-  const int32_t dim_;
-  int32_t head_granules_ = 0;  // from a page to our head's part of it
-  int32_t token_ = 0, end_ = 0;
-  int32_t slot_ = 0;                 // of token_ in its page
-  int32_t unread_ = 0;               // the first token of the page after next_'s
-  uint32_t granule_ = 0, next_ = 0;  // of token_'s page, and of the one after it
-  const uint32_t* page_ = nullptr;   // next_'s entry
-};
-
-// Takes works, tells the others of them, and brings their queries. One thread.
+// Takes works, tells everybody of them, and brings their queries. One thread.
 template <class P>
 class WorkLoader {
  public:
@@ -105,80 +38,164 @@ class WorkLoader {
 
   __device__ void begin() { next_ = take_work(p_); }
 
-  // Whether there is another work. The latency of taking one hides behind the one before.
-  __device__ bool take(PrefillWork& at) {
-    if (next_ >= p_.n_works) return false;
-    at.work = p_.works[in_order(p_, next_)];
-    at.seq = p_.seqs[at.work.seq];
-    next_ = take_work(p_);
-    return true;
+  // Tells of the next work, or of the end, and returns whether there is one. The latency of taking
+  // one hides behind the one before.
+  __device__ bool tell(PrefillWork& at) {
+    const bool any = next_ < p_.n_works;
+    at = {};
+    if (any) {
+      at.work = p_.works[in_order(p_, next_)];
+      at.seq = p_.seqs[at.work.seq];
+      next_ = take_work(p_);
+    }
+    s_.work_done[works_.slot].wait(works_.parity ^ 1);
+    s_.work[works_.slot] = at;
+    s_.work_told[works_.slot].arrive();
+    works_.step();
+    return any;
   }
 
   // Brings as many whole tokens as fit; rows beyond the work's are never stored.
-  __device__ void start(const PrefillWork& at) {
-    announce(at, p_.q_rows * P::kKChunks * kChunkBytes);
+  __device__ void load_q(const PrefillWork& at) {
+    s_.q_empty[q_.slot].wait(q_.parity ^ 1);
+    Barrier& full = s_.q_full[q_.slot];
+    full.arrive_expect_bytes(p_.q_rows * P::kKChunks * kChunkBytes);
     for (int c = 0; c < P::kKChunks; ++c) {
       copy_tensor_3d(shared_address(s_.q[q_.slot]) + c * P::kRows * kChunkBytes, &q_map_,
-                     c * kChunk, at.work.head_begin, at.seq.q_begin + at.work.token_begin,
-                     s_.q_full[q_.slot]);
+                     c * kChunk, at.work.head_begin, at.seq.q_begin + at.work.token_begin, full);
     }
     q_.step();
   }
 
-  __device__ void finish() { announce({}, 0); }
-
  private:
-  __device__ void announce(const PrefillWork& at, uint32_t bytes) {
-    s_.q_empty[q_.slot].wait(q_.parity ^ 1);
-    s_.work[q_.slot] = at;
-    s_.q_full[q_.slot].arrive_expect_bytes(bytes);
-  }
-
   PrefillShared<P>& s_;
   const PrefillParams& p_;
   const CUtensorMap& q_map_;
   int32_t next_ = 0;
+  Ring<P::kWorkSlots> works_;
   Ring<P::kQSlots> q_;
 };
 
-// Two threads of two warps: one brings queries and K, the other V.
-template <class P>
-__device__ void load_queries_and_k(PrefillShared<P>& s, const PrefillParams& p,
-                                   const CUtensorMap& q, const CUtensorMap& k) {
-  WorkLoader<P> works(s, p, q);
-  TileCopier<P::kKChunks, P::kKv> copier(p, k, p.shape.k_dim);
+// Hears of works, as WorkLoader tells them: a whole warp, or one thread of it.
+template <class P, bool kWholeWarp>
+class WorkListener {
+ public:
+  // False when there are no more.
+  __device__ bool hear(PrefillShared<P>& s, PrefillWork& at) {
+    s.work_told[works_.slot].wait(works_.parity);
+    at = s.work[works_.slot];
+    if constexpr (kWholeWarp) __syncwarp();
+    if (!kWholeWarp || threadIdx.x % kWarp == 0) s.work_done[works_.slot].arrive();
+    works_.step();
+    return at.work.n_heads > 0;
+  }
+
+ private:
+  Ring<P::kWorkSlots> works_;
+};
+
+// Brings one part of every tile of K (or of V): one thread, by tensor copies.
+template <int kChunks, int kTileTokens, int kParts>
+class TileCopier {
+ public:
+  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim, int part)
+      : p_(p), map_(map), dim_(dim), first_(part * kTokens) {}
+
+  __device__ void start(const PrefillWork& at) {
+    const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
+    head_granules_ = kv_head * (p_.page_tokens * dim_ * 2 / static_cast<int>(kGranuleBytes));
+    begin_ = at.work.kv_begin, end_ = at.work.kv_end;
+    pages_ = at.seq.pages;
+  }
+
+  // Looks up where the part's boxes lie: ahead of the time to copy them.
+  __device__ void find(int32_t tile) {
+    valid_ = 0;
+    first_token_ = tile * kTileTokens + first_;
+#pragma unroll
+    for (int i = 0; i < kBoxes; ++i) {
+      const int32_t token = first_token_ + i * p_.box_tokens;
+      if (i * p_.box_tokens >= kTokens || token >= end_ || token + p_.box_tokens <= begin_)
+        continue;
+      valid_ |= 1 << i;
+      granule_[i] = __ldg(pages_ + token / p_.page_tokens) + head_granules_;
+    }
+  }
+
+  // Copies what was found to the tile at `to`.
+  __device__ void copy(uint32_t to, Barrier& full) const {
+    const uint32_t box_bytes = p_.box_tokens * kChunks * kChunkBytes;
+    full.arrive_expect_bytes(__popc(valid_) * box_bytes);
+    to += first_ * kChunks * kChunkBytes;
+#pragma unroll
+    for (int i = 0; i < kBoxes; ++i) {
+      if ((valid_ >> i & 1) == 0) continue;
+      const int32_t token = first_token_ + i * p_.box_tokens;
+      copy_box(to + i * box_bytes, token % p_.page_tokens / kAtomRows,
+               static_cast<int>(granule_[i]), full);
+    }
+  }
+
+ private:
+  static constexpr int kTokens = kTileTokens / kParts;
+  static constexpr int kBoxes = kTokens / 16;  // at most
+
+  // Tensors narrower than their chunks go piece by piece, so that what is beyond them is zero.
+  __device__ void copy_box(uint32_t to, int atom, int granule, Barrier& full) const {
+    if (dim_ == kChunks * kChunk) {
+      copy_tensor_5d(to, &map_, 0, 0, 0, atom, granule, full);
+      return;
+    }
+    for (int i = 0; i < p_.box_tokens / kAtomRows * kChunks; ++i) {
+      copy_tensor_5d(to + i * kAtomBytes, &map_, i % kChunks * kChunk, 0, 0, atom + i / kChunks,
+                     granule, full);
+    }
+  }
+
+  const PrefillParams& p_;
+  const CUtensorMap& map_;
+  const int32_t dim_;
+  const int32_t first_;        // token of a tile
+  int32_t head_granules_ = 0;  // from a page to our head's part of it
+  int32_t begin_ = 0, end_ = 0;
+  const uint32_t* pages_ = nullptr;
+  int32_t first_token_ = 0;
+  uint32_t valid_ = 0;
+  uint32_t granule_[kBoxes] = {};
+};
+
+template <class P, class Copier, size_t kBytes>
+__device__ void load_tiles(PrefillShared<P>& s, Copier copier, uint8_t (&tiles)[P::kStages][kBytes],
+                           Barrier* full, Barrier* empty) {
   Ring<P::kStages> ring;
+  WorkListener<P, false> works;
   PrefillWork at;
-  works.begin();
-  while (works.take(at)) {
-    works.start(at);
+  while (works.hear(s, at)) {
     copier.start(at);
     for (int32_t tile = at.work.kv_begin / P::kKv; tile * P::kKv < at.work.kv_end; ++tile) {
-      s.k_empty[ring.slot].wait(ring.parity ^ 1);
-      copier.copy((tile + 1) * P::kKv, shared_address(s.k[ring.slot]), s.k_full[ring.slot]);
+      copier.find(tile);
+      empty[ring.slot].wait(ring.parity ^ 1);
+      copier.copy(shared_address(tiles[ring.slot]), full[ring.slot]);
       ring.step();
     }
   }
-  works.finish();
 }
 
+// One thread of each of four warps: works and queries, two halves of K, V.
 template <class P>
-__device__ void load_v(PrefillShared<P>& s, const PrefillParams& p, const CUtensorMap& v) {
-  TileCopier<P::kVChunks, P::kKv> copier(p, v, p.shape.v_dim);
-  Ring<P::kStages> ring;
-  Ring<P::kQSlots> works;
-  while (true) {
-    s.q_full[works.slot].wait(works.parity);
-    const PrefillWork at = s.work[works.slot];
-    s.q_empty[works.slot].arrive();
-    works.step();
-    if (at.work.n_heads == 0) return;
-    copier.start(at);
-    for (int32_t tile = at.work.kv_begin / P::kKv; tile * P::kKv < at.work.kv_end; ++tile) {
-      s.v_empty[ring.slot].wait(ring.parity ^ 1);
-      copier.copy((tile + 1) * P::kKv, shared_address(s.v[ring.slot]), s.v_full[ring.slot]);
-      ring.step();
-    }
+__device__ void load_by_copies(PrefillShared<P>& s, const PrefillParams& p, int warp,
+                               const CUtensorMap& q, const CUtensorMap& k, const CUtensorMap& v) {
+  if (warp == 0) {
+    WorkLoader<P> works(s, p, q);
+    works.begin();
+    PrefillWork at;
+    while (works.tell(at)) works.load_q(at);
+  } else if (warp == 1) {
+    load_tiles<P>(s, TileCopier<P::kVChunks, P::kKv, 1>(p, v, p.shape.v_dim, 0), s.v, s.v_full,
+                  s.v_empty);
+  } else {
+    load_tiles<P>(s, TileCopier<P::kKChunks, P::kKv, kKParts>(p, k, p.shape.k_dim, warp - 2), s.k,
+                  s.k_full, s.k_empty);
   }
 }
 

@@ -4,6 +4,7 @@
 // the tile before are multiplied behind each other, and while one group multiplies, the other does
 // its softmax: they take turns.
 
+#include "kernels/attention/cuda/prefill_load.cuh"
 #include "kernels/attention/cuda/prefill_rows.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
@@ -19,11 +20,11 @@ class RowMath {
   }
 
   __device__ void run() {
-    while (true) {
-      s_.q_full[q_.slot].wait(q_.parity);
-      const PrefillWork at = s_.work[q_.slot];
-      if (at.work.n_heads == 0) return;
+    WorkListener<P, true> works;
+    PrefillWork at;
+    while (works.hear(s_, at)) {
       rows_.start(p_, at, row0_, P::kKv);
+      s_.q_full[q_.slot].wait(q_.parity);
       if constexpr (!std::is_same_v<typename P::Half, typename P::QHalf>) convert_q();
       attend(at.work);
       float scale[2];

@@ -24,8 +24,8 @@ struct PrefillTile {
   int q_slots = 1;           // works whose queries are in shared memory
   int box = 64;              // tokens of a page brought together, at most
   int staged = 0;            // FP8: loads of 16 codes in flight, of each loading thread
-  int math_registers = 232;  // of each thread
-  int load_registers = 40;
+  int math_registers = 224;  // of each thread
+  int load_registers = 56;
 };
 
 constexpr PrefillTile kLongTile{};
@@ -33,10 +33,10 @@ constexpr PrefillTile kLongTile{};
 // flight.
 constexpr PrefillTile kWindowTile{
     .groups = 3, .kv = 64, .q_slots = 2, .box = 16, .math_registers = 152, .load_registers = 56};
-constexpr PrefillTile kWideTile{.kv = 64};
-constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 208, .load_registers = 88};
+constexpr PrefillTile kWideTile{.kv = 64, .box = 32};
+constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 200, .load_registers = 104};
 constexpr PrefillTile kF8WindowTile{
-    .kv = 64, .q_slots = 2, .box = 16, .staged = 8, .math_registers = 208, .load_registers = 88};
+    .kv = 64, .q_slots = 2, .box = 16, .staged = 8, .math_registers = 200, .load_registers = 104};
 
 template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, PrefillTile kTile>
 struct PrefillPolicy {
@@ -52,6 +52,7 @@ struct PrefillPolicy {
   static constexpr int kKv = kTile.kv;
   static constexpr int kStages = kTile.stages;
   static constexpr int kQSlots = kTile.q_slots;
+  static constexpr int kWorkSlots = kQSlots + 1;
   static constexpr int kBoxTokens = kTile.box;
   static constexpr int kStaged = kTile.staged;
 
@@ -92,11 +93,11 @@ struct PrefillParams {
   float v_scale = 1.0f;
 };
 
-// Hardware barriers: multiplying groups take turns, each has one for itself, and so has the loading
-// group.
+// Hardware barriers: multiplying groups take turns, and each has one for itself.
 constexpr int kTurnBarrier = 1;
 constexpr int kGroupBarrier = 4;
-constexpr int kLoadBarrier = 7;
+
+constexpr int kKParts = 2;  // a tile of K is copied by so many threads
 
 // One block's work at hand; n_heads 0 ends it.
 struct PrefillWork {
@@ -110,9 +111,9 @@ struct PrefillShared {
   uint8_t k[P::kStages][P::kKBytes];
   uint8_t v[P::kStages][P::kVBytes];
   uint8_t staged[P::kStaged * kWarpgroup * 16 + 16];
-  PrefillWork work[P::kQSlots];
+  PrefillWork work[P::kWorkSlots];
   float row_factors[P::kRows];  // of scores, where q was scaled
-  PrefillWork loaded;           // the work at hand, where a group loads together
+  Barrier work_told[P::kWorkSlots], work_done[P::kWorkSlots];
   Barrier q_full[P::kQSlots], q_empty[P::kQSlots];
   Barrier k_full[P::kStages], k_empty[P::kStages];
   Barrier v_full[P::kStages], v_empty[P::kStages];

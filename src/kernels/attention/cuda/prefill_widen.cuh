@@ -29,23 +29,22 @@ class WideningLoader {
 
   __device__ void run(const CUtensorMap& q) {
     WorkLoader<P> works(s_, p_, q);
+    WorkListener<P, true> listener;
     const bool leads = thread_ == 0;
     if (leads) works.begin();
+    PrefillWork at;
     while (true) {
-      if (leads && !works.take(s_.loaded)) s_.loaded = {};
-      sync_threads(kLoadBarrier, kWarpgroup);
-      const PrefillWork at = s_.loaded;
-      sync_threads(kLoadBarrier, kWarpgroup);
-      if (at.work.n_heads == 0) break;
+      if (leads) works.tell(at);
+      __syncwarp();
+      if (!listener.hear(s_, at)) return;
       begin_ = at.work.kv_begin, end_ = at.work.kv_end, pages_ = at.seq.pages;
       const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
       head_row_ = kv_head * p_.page_tokens;
       load([&] {
-        if (leads) works.start(at);
+        if (leads) works.load_q(at);
         __syncwarp();
       });
     }
-    if (leads) works.finish();
   }
 
  private:
@@ -149,9 +148,10 @@ class WideningLoader {
     }
   }
 
-  // A work's rounds: the first has no V, the last no K. `start` announces the work.
-  template <class Start>
-  __device__ void load(Start start) {
+  // A work's rounds: the first has no V, the last no K. Queries come after the
+  // first K, which need not wait for the work before to be done with its own.
+  template <class LoadQ>
+  __device__ void load(LoadQ load_q) {
     const int32_t first = begin_ / P::kKv, end = (end_ + P::kKv - 1) / P::kKv;
     Runs v, k = find(first);
 #pragma unroll
@@ -159,7 +159,6 @@ class WideningLoader {
       ask(k, v, i);
       if (i % kTogether == kTogether - 1) copy_async_commit();
     }
-    start();
     for (int32_t tile = first; tile <= end; ++tile) {  // of K; V's is the one before
       const bool has_k = tile<end, has_v = tile> first;
       Runs next;
@@ -176,6 +175,7 @@ class WideningLoader {
           for (int n = 0; n < kTogether; ++n) write_round(codes[n], i + n);
         }
         after(i, has_k, has_v);
+        if (i == kKLoads - kTogether && !has_v) load_q();
 #pragma unroll
         for (int n = i + kAhead; n < i + kAhead + kTogether; ++n)
           n < kLoads ? ask(k, v, n) : ask(next, k, n - kLoads);
