@@ -17,6 +17,8 @@ const cuda::PrefillKernel* find(const AttnShape& shape, const PagedView& kv, DTy
     for (const cuda::PrefillKernel& row : rows) {
       if (row.q != q || row.stored != kv.dtype) continue;
       if (shape.k_dim > row.k_width || shape.v_dim > row.v_width) continue;
+      // FP8 rows are read as if as wide as the kernel.
+      if (is_f8(kv.dtype) && (shape.k_dim != row.k_width || shape.v_dim != row.v_width)) continue;
       const bool narrow = found == nullptr || row.k_width == found->k_width;
       if (narrow && (found == nullptr || row.window == window)) found = &row;
     }

@@ -12,12 +12,12 @@ namespace ashlar::cuda {
 template <class P>
 __device__ inline void init_barriers(PrefillShared<P>& s) {
   constexpr int kReaders = P::kGroups * 4;  // a warp each
-  constexpr int kLoaders = P::kWiden ? 4 : 3;
+  constexpr int kLoaders = P::kWiden ? 4 : 2;
   for (int i = 0; i < P::kWorkSlots; ++i)
     s.work_told[i].init(1), s.work_done[i].init(kReaders + kLoaders);
   for (int i = 0; i < P::kQSlots; ++i) s.q_full[i].init(1), s.q_empty[i].init(kReaders);
   for (int i = 0; i < P::kStages; ++i) {
-    s.k_full[i].init(P::kWiden ? 4 : kKParts), s.k_empty[i].init(kReaders);
+    s.k_full[i].init(P::kWiden ? 4 : 1), s.k_empty[i].init(kReaders);
     s.v_full[i].init(P::kWiden ? 4 : 1), s.v_empty[i].init(kReaders);
   }
   fence_barrier_init();
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
     const int warp = static_cast<int>(threadIdx.x) / kWarp - P::kGroups * 4;
     if constexpr (P::kWiden) {
       WideningLoader<P>(shared, p).run(q);
-    } else if (threadIdx.x % kWarp == 0) {
+    } else {
       load_by_copies(shared, p, warp, q, k, v);
     }
   } else {

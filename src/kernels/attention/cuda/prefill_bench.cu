@@ -42,6 +42,8 @@ const Setup kSetups[] = {
     {"bf16 8k", kFull, 8192, 8192, DType::bf16, 64, true, 2400},
     {"bf16 8k in order", kFull, 8192, 8192, DType::bf16, 64, false, 2400},
     {"bf16 8k pages of 16", kFull, 8192, 8192, DType::bf16, 16, true, 2400},
+    {"bf16 8k pages of 32", kFull, 8192, 8192, DType::bf16, 32, true, 2400},
+    {"bf16 8k pages of 16 in order", kFull, 8192, 8192, DType::bf16, 16, false, 2400},
     {"bf16 32k", kFull, 32768, 32768, DType::bf16, 64, true, 39000},
     {"bf16 last 2k of 32k", kFull, 2048, 32768, DType::bf16, 64, true, 4053},
     {"f8 8k", kFull, 8192, 8192, DType::f8e4m3, 64, true, 2700},

@@ -47,21 +47,16 @@ inline CUtensorMap q_map(const CudaPlan& plan, const ConstView& q) {
       q.dtype == DType::bf16);
 }
 
-// Pages lie anywhere: their granules are a dimension, 256 bytes apart and as long as there can be
-// (a head of a page begins at a granule of it, too). Then come groups of eight tokens, chunks, and
-// the eight tokens: as they shall lie in shared memory.
-inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t width, int32_t box,
-                            int32_t chunks) {
+// Pages lie anywhere: their granules are a dimension, 256 bytes apart and as long as there can be.
+// A head's part of a page begins at a granule too.
+inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t width,
+                            int32_t box) {
   constexpr cuuint64_t kGranules = cuuint64_t{1} << 31;
-  const auto row = static_cast<cuuint64_t>(2 * width);
-  const bool whole = width == chunks * kChunk;
-  return tensor_map<5>(
+  return tensor_map<3>(
       {.base = first,
-       .dims = {static_cast<cuuint64_t>(width), kAtomRows, static_cast<cuuint64_t>(chunks),
-                static_cast<cuuint64_t>(kv.page_tokens / kAtomRows), kGranules},
-       .strides = {row, kChunkBytes, kAtomRows * row, kGranuleBytes},
-       .box = {kChunk, kAtomRows, static_cast<cuuint32_t>(whole ? chunks : 1),
-               static_cast<cuuint32_t>(whole ? box / kAtomRows : 1), 1}},
+       .dims = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(kv.page_tokens), kGranules},
+       .strides = {static_cast<cuuint64_t>(2 * width), kGranuleBytes},
+       .box = {kChunk, static_cast<cuuint32_t>(box), 1}},
       kv.dtype == DType::bf16);
 }
 
@@ -98,8 +93,8 @@ void launch_prefill(const CudaPlan& plan, const AttnParams& params, CUstream_st*
   const PrefillParams p = prefill_params<P>(plan, params);
   CUtensorMap k{}, v{};
   if constexpr (!P::kWiden) {
-    k = page_map(params.kv, p.k, plan.shape.k_dim, p.box_tokens, P::kKChunks);
-    v = page_map(params.kv, p.v, plan.shape.v_dim, p.box_tokens, P::kVChunks);
+    k = page_map(params.kv, p.k, plan.shape.k_dim, p.box_tokens);
+    v = page_map(params.kv, p.v, plan.shape.v_dim, p.box_tokens);
   }
   int device = 0, n_sms = 0;
   CHECK_CUDA(cudaGetDevice(&device));
@@ -116,7 +111,7 @@ template <class P>
 constexpr PrefillKernel prefill_kernel() {
   return {.q = std::is_same_v<typename P::QHalf, __half> ? DType::f16 : DType::bf16,
           .stored = P::kStored,
-          .window = P::kQSlots > 1,
+          .window = P::kWindow,
           .rows = P::kRows,
           .k_width = P::kKWidth,
           .v_width = P::kVWidth,

@@ -48,7 +48,7 @@ class WorkLoader {
       at.seq = p_.seqs[at.work.seq];
       next_ = take_work(p_);
     }
-    s_.work_done[works_.slot].wait(works_.parity ^ 1);
+    s_.work_done[works_.slot].wait_idly(works_.parity ^ 1);
     s_.work[works_.slot] = at;
     s_.work_told[works_.slot].arrive();
     works_.step();
@@ -57,7 +57,7 @@ class WorkLoader {
 
   // Brings as many whole tokens as fit; rows beyond the work's are never stored.
   __device__ void load_q(const PrefillWork& at) {
-    s_.q_empty[q_.slot].wait(q_.parity ^ 1);
+    s_.q_empty[q_.slot].wait_idly(q_.parity ^ 1);
     Barrier& full = s_.q_full[q_.slot];
     full.arrive_expect_bytes(p_.q_rows * P::kKChunks * kChunkBytes);
     for (int c = 0; c < P::kKChunks; ++c) {
@@ -76,16 +76,16 @@ class WorkLoader {
   Ring<P::kQSlots> q_;
 };
 
-// Hears of works, as WorkLoader tells them: a whole warp, or one thread of it.
-template <class P, bool kWholeWarp>
+// Hears of works, as WorkLoader tells them: one warp.
+template <class P>
 class WorkListener {
  public:
   // False when there are no more.
   __device__ bool hear(PrefillShared<P>& s, PrefillWork& at) {
     s.work_told[works_.slot].wait(works_.parity);
     at = s.work[works_.slot];
-    if constexpr (kWholeWarp) __syncwarp();
-    if (!kWholeWarp || threadIdx.x % kWarp == 0) s.work_done[works_.slot].arrive();
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) s.work_done[works_.slot].arrive();
     works_.step();
     return at.work.n_heads > 0;
   }
@@ -94,86 +94,63 @@ class WorkListener {
   Ring<P::kWorkSlots> works_;
 };
 
-// Brings one part of every tile of K (or of V): one thread, by tensor copies.
-template <int kChunks, int kTileTokens, int kParts>
+// Brings tiles of K (or of V) by tensor copies: one warp, of which each lane knows one copy, a box
+// of tokens of one chunk.
+template <int kChunks, int kTileTokens>
 class TileCopier {
  public:
-  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim, int part)
-      : p_(p), map_(map), dim_(dim), first_(part * kTokens) {}
-
-  __device__ void start(const PrefillWork& at) {
-    const int kv_head = at.work.head_begin / (p_.shape.heads / p_.shape.kv_heads);
-    head_granules_ = kv_head * (p_.page_tokens * dim_ * 2 / static_cast<int>(kGranuleBytes));
-    begin_ = at.work.kv_begin, end_ = at.work.kv_end;
-    pages_ = at.seq.pages;
+  __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim)
+      : p_(p), map_(map), head_granules_(p.page_tokens * dim * 2 / static_cast<int>(kGranuleBytes)) {
+    first_ = static_cast<int32_t>(threadIdx.x) % kWarp / kChunks * p.box_tokens;
   }
 
-  // Looks up where the part's boxes lie: ahead of the time to copy them.
-  __device__ void find(int32_t tile) {
-    valid_ = 0;
-    first_token_ = tile * kTileTokens + first_;
-#pragma unroll
-    for (int i = 0; i < kBoxes; ++i) {
-      const int32_t token = first_token_ + i * p_.box_tokens;
-      if (i * p_.box_tokens >= kTokens || token >= end_ || token + p_.box_tokens <= begin_)
-        continue;
-      valid_ |= 1 << i;
-      granule_[i] = __ldg(pages_ + token / p_.page_tokens) + head_granules_;
-    }
+  // Looks up where the tile's boxes lie: ahead of the time to copy them.
+  __device__ void find(const PrefillWork& at, int kv_head, int32_t tile) {
+    const int32_t token = tile * kTileTokens + first_;
+    valid_ = first_ < kTileTokens && token < at.work.kv_end &&
+             token + p_.box_tokens > at.work.kv_begin;
+    if (valid_) granule_ = __ldg(at.seq.pages + token / p_.page_tokens) + kv_head * head_granules_;
+    slot_ = token % p_.page_tokens;
   }
 
   // Copies what was found to the tile at `to`.
   __device__ void copy(uint32_t to, Barrier& full) const {
-    const uint32_t box_bytes = p_.box_tokens * kChunks * kChunkBytes;
-    full.arrive_expect_bytes(__popc(valid_) * box_bytes);
-    to += first_ * kChunks * kChunkBytes;
-#pragma unroll
-    for (int i = 0; i < kBoxes; ++i) {
-      if ((valid_ >> i & 1) == 0) continue;
-      const int32_t token = first_token_ + i * p_.box_tokens;
-      copy_box(to + i * box_bytes, token % p_.page_tokens / kAtomRows,
-               static_cast<int>(granule_[i]), full);
+    const uint32_t box_bytes = p_.box_tokens * kChunkBytes;
+    const uint32_t copies = __popc(__ballot_sync(~0u, valid_));
+    if (threadIdx.x % kWarp == 0) full.arrive_expect_bytes(copies * box_bytes);
+    __syncwarp();
+    const int chunk = static_cast<int>(threadIdx.x) % kWarp % kChunks;
+    if (valid_) {
+      copy_tensor_3d(to + (chunk * kTileTokens + first_) * kChunkBytes, &map_, chunk * kChunk,
+                     slot_, static_cast<int>(granule_), full);
     }
+    __syncwarp();
   }
 
  private:
-  static constexpr int kTokens = kTileTokens / kParts;
-  static constexpr int kBoxes = kTokens / 16;  // at most
-
-  // Tensors narrower than their chunks go piece by piece, so that what is beyond them is zero.
-  __device__ void copy_box(uint32_t to, int atom, int granule, Barrier& full) const {
-    if (dim_ == kChunks * kChunk) {
-      copy_tensor_5d(to, &map_, 0, 0, 0, atom, granule, full);
-      return;
-    }
-    for (int i = 0; i < p_.box_tokens / kAtomRows * kChunks; ++i) {
-      copy_tensor_5d(to + i * kAtomBytes, &map_, i % kChunks * kChunk, 0, 0, atom + i / kChunks,
-                     granule, full);
-    }
-  }
+  static_assert(kTileTokens / 16 * kChunks <= kWarp);
 
   const PrefillParams& p_;
   const CUtensorMap& map_;
-  const int32_t dim_;
-  const int32_t first_;        // token of a tile
-  int32_t head_granules_ = 0;  // from a page to our head's part of it
-  int32_t begin_ = 0, end_ = 0;
-  const uint32_t* pages_ = nullptr;
-  int32_t first_token_ = 0;
-  uint32_t valid_ = 0;
-  uint32_t granule_[kBoxes] = {};
+  const uint32_t head_granules_;  // from a head's part of a page to the next one's
+  int32_t first_;                 // token of a tile
+  bool valid_ = false;
+  uint32_t granule_ = 0;
+  int32_t slot_ = 0;
 };
 
-template <class P, class Copier, size_t kBytes>
-__device__ void load_tiles(PrefillShared<P>& s, Copier copier, uint8_t (&tiles)[P::kStages][kBytes],
-                           Barrier* full, Barrier* empty) {
+template <class P, int kChunks, size_t kBytes>
+__device__ void load_tiles(PrefillShared<P>& s, const PrefillParams& p, const CUtensorMap& map,
+                           int32_t dim, uint8_t (&tiles)[P::kStages][kBytes], Barrier* full,
+                           Barrier* empty) {
+  TileCopier<kChunks, P::kKv> copier(p, map, dim);
   Ring<P::kStages> ring;
-  WorkListener<P, false> works;
+  WorkListener<P> works;
   PrefillWork at;
   while (works.hear(s, at)) {
-    copier.start(at);
+    const int kv_head = at.work.head_begin / (p.shape.heads / p.shape.kv_heads);
     for (int32_t tile = at.work.kv_begin / P::kKv; tile * P::kKv < at.work.kv_end; ++tile) {
-      copier.find(tile);
+      copier.find(at, kv_head, tile);
       empty[ring.slot].wait(ring.parity ^ 1);
       copier.copy(shared_address(tiles[ring.slot]), full[ring.slot]);
       ring.step();
@@ -181,21 +158,19 @@ __device__ void load_tiles(PrefillShared<P>& s, Copier copier, uint8_t (&tiles)[
   }
 }
 
-// One thread of each of four warps: works and queries, two halves of K, V.
+// Three warps: works and queries, K, V.
 template <class P>
 __device__ void load_by_copies(PrefillShared<P>& s, const PrefillParams& p, int warp,
                                const CUtensorMap& q, const CUtensorMap& k, const CUtensorMap& v) {
-  if (warp == 0) {
+  if (warp == 0 && threadIdx.x % kWarp == 0) {
     WorkLoader<P> works(s, p, q);
     works.begin();
     PrefillWork at;
     while (works.tell(at)) works.load_q(at);
   } else if (warp == 1) {
-    load_tiles<P>(s, TileCopier<P::kVChunks, P::kKv, 1>(p, v, p.shape.v_dim, 0), s.v, s.v_full,
-                  s.v_empty);
-  } else {
-    load_tiles<P>(s, TileCopier<P::kKChunks, P::kKv, kKParts>(p, k, p.shape.k_dim, warp - 2), s.k,
-                  s.k_full, s.k_empty);
+    load_tiles<P, P::kKChunks>(s, p, k, p.shape.k_dim, s.k, s.k_full, s.k_empty);
+  } else if (warp == 2) {
+    load_tiles<P, P::kVChunks>(s, p, v, p.shape.v_dim, s.v, s.v_full, s.v_empty);
   }
 }
 

@@ -20,7 +20,7 @@ class RowMath {
   }
 
   __device__ void run() {
-    WorkListener<P, true> works;
+    WorkListener<P> works;
     PrefillWork at;
     while (works.hear(s_, at)) {
       rows_.start(p_, at, row0_, P::kKv);
@@ -121,22 +121,23 @@ class RowMath {
   __device__ void multiply_scores() {
     const uint64_t q =
         tile_descriptor(shared_address(s_.q[q_.slot]) + group_ * 64 * kChunkBytes, kAtomBytes);
-    const uint64_t k = tile_descriptor(shared_address(s_.k[k_.slot]), P::kKChunks * kAtomBytes);
+    const uint64_t k = tile_descriptor(shared_address(s_.k[k_.slot]), kAtomBytes);
 #pragma unroll
     for (int i = 0; i < P::kKWidth / 16; ++i) {  // 32 bytes along each row
       const int chunk = i / 4, within = i % 4 * 32;
       multiply_shared<typename P::Half>(scores_, q + (chunk * P::kRows * kChunkBytes + within) / 16,
-                                        k + (chunk * kAtomBytes + within) / 16, i > 0);
+                                        k + (chunk * P::kKv * kChunkBytes + within) / 16, i > 0);
     }
   }
 
   // out += weights v, of the tile before the one whose scores are being made.
   __device__ void multiply_values() {
-    constexpr int kStride = P::kVChunks * kAtomBytes;
-    const uint64_t v = tile_descriptor(shared_address(s_.v[v_.slot]), kStride, kAtomBytes);
+    const uint64_t v =
+        tile_descriptor(shared_address(s_.v[v_.slot]), kAtomBytes, P::kKv * kChunkBytes);
 #pragma unroll
     for (int i = 0; i < P::kKv / 16; ++i) {  // 16 tokens
-      multiply_registers<typename P::Half>(out_, weights_ + 4 * i, v + i * 2 * kStride / 16, true);
+      multiply_registers<typename P::Half>(out_, weights_ + 4 * i, v + i * 2 * kAtomBytes / 16,
+                                           true);
     }
   }
 
@@ -159,9 +160,7 @@ class RowMath {
     if (token >= work.kv_begin && token + P::kKv <= work.kv_end) return;
     uint8_t* v = s_.v[v_.slot];
     for (int i = threadIdx.x % kWarpgroup; i < P::kVBytes / 16; i += kWarpgroup) {
-      const int atom = i / (kAtomBytes / 16);
-      const int32_t row =
-          token + atom / P::kVChunks * kAtomRows + i / (kChunkBytes / 16) % kAtomRows;
+      const int32_t row = token + i / (kChunkBytes / 16) % P::kKv;
       if (row < work.kv_begin || row >= work.kv_end) reinterpret_cast<uint4*>(v)[i] = {0, 0, 0, 0};
     }
     fence_proxy_async();

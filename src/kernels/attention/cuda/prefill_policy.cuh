@@ -14,10 +14,10 @@ constexpr int kChunkBytes = 128;  // of one row of a chunk
 constexpr int kAtomRows = 8;      // rows of a chunk that lie together
 constexpr int kAtomBytes = kAtomRows * kChunkBytes;
 
-// In shared memory, K and V are [tokens / 8][chunks][8][kChunkBytes], which one copy can write; q
-// is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be narrower, copies then
-// fill up with zeros.
+// A tile in shared memory is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be
+// narrower, copies then fill up with zeros.
 struct PrefillTile {
+  bool window = false;       // for rows that see a few tiles
   int groups = 2;            // warpgroups that multiply, of 64 rows each
   int kv = 128;              // tokens of K and V
   int stages = 2;            // tiles of K, and of V, in flight
@@ -29,14 +29,22 @@ struct PrefillTile {
 };
 
 constexpr PrefillTile kLongTile{};
-// Rows that see little: small tiles, of which only what is seen is brought, and more rows in
-// flight.
-constexpr PrefillTile kWindowTile{
-    .groups = 3, .kv = 64, .q_slots = 2, .box = 16, .math_registers = 152, .load_registers = 56};
-constexpr PrefillTile kWideTile{.kv = 64, .box = 32};
-constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 200, .load_registers = 104};
-constexpr PrefillTile kF8WindowTile{
-    .kv = 64, .q_slots = 2, .box = 16, .staged = 8, .math_registers = 200, .load_registers = 104};
+// Small tiles, of which only what is seen is brought, and more rows in flight.
+constexpr PrefillTile kWindowTile{.window = true,
+                                  .groups = 3,
+                                  .kv = 64,
+                                  .stages = 3,
+                                  .box = 16,
+                                  .math_registers = 152,
+                                  .load_registers = 56};
+constexpr PrefillTile kWideTile{.kv = 64};
+constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 208, .load_registers = 88};
+constexpr PrefillTile kF8WindowTile{.window = true,
+                                    .kv = 64,
+                                    .q_slots = 2,
+                                    .staged = 8,
+                                    .math_registers = 208,
+                                    .load_registers = 88};
 
 template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, PrefillTile kTile>
 struct PrefillPolicy {
@@ -49,6 +57,7 @@ struct PrefillPolicy {
   static constexpr int kVWidth = kVWidth_;
   static constexpr int kKChunks = kKWidth / kChunk;
   static constexpr int kVChunks = kVWidth / kChunk;
+  static constexpr bool kWindow = kTile.window;
   static constexpr int kKv = kTile.kv;
   static constexpr int kStages = kTile.stages;
   static constexpr int kQSlots = kTile.q_slots;
@@ -96,8 +105,6 @@ struct PrefillParams {
 // Hardware barriers: multiplying groups take turns, and each has one for itself.
 constexpr int kTurnBarrier = 1;
 constexpr int kGroupBarrier = 4;
-
-constexpr int kKParts = 2;  // a tile of K is copied by so many threads
 
 // One block's work at hand; n_heads 0 ends it.
 struct PrefillWork {
