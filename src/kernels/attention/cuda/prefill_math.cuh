@@ -75,8 +75,10 @@ class RowMath {
       held(out_);
       held(weights_);
       release_v();
+      if (__any_sync(~0u, alpha[0] != 1 || alpha[1] != 1)) {
 #pragma unroll
-      for (int i = 0; i < kOut; ++i) out_[i] *= alpha[i / 2 % 2];
+        for (int i = 0; i < kOut; ++i) out_[i] *= alpha[i / 2 % 2];
+      }
       pack_weights();
     }
     await_v(work, rows_.tile_end - 1);

@@ -17,7 +17,7 @@ __device__ inline float exp2_fast(float x) {
 // Rows of a work are [token][head]; those past its end do what its last row does, in vain.
 struct PrefillRows {
   int32_t begin[2], end[2];      // tokens that each row sees
-  int32_t all_begin, all_end;    // tokens that every row of the work sees
+  int32_t all_begin, all_end;    // tokens that every row of the warp sees
   float factor[2];               // of scores
   float max[2], sum[2];          // in units of log 2; this thread's columns' part of the sum
   int32_t tile_begin, tile_end;  // that some row sees
@@ -38,8 +38,12 @@ struct PrefillRows {
       max[i] = -INFINITY;
       sum[i] = 0;
     }
-    all_begin = visible_begin(p.shape, position + work.token_end - 1);
-    all_end = p.shape.causal ? position + work.token_begin + 1 : at.seq.kv_len;
+    const int warp_row = row0 / 16 * 16;
+    const int32_t first = ::min(work.token_begin + warp_row / work.n_heads, work.token_end - 1);
+    const int32_t last =
+        ::min(work.token_begin + (warp_row + 15) / work.n_heads, work.token_end - 1);
+    all_begin = visible_begin(p.shape, position + last);
+    all_end = p.shape.causal ? position + first + 1 : at.seq.kv_len;
     tile_begin = work.kv_begin / tile_tokens;
     tile_end = (work.kv_end + tile_tokens - 1) / tile_tokens;
   }
@@ -84,12 +88,14 @@ struct PrefillRows {
       max[row] = largest;
       sum[row] *= alpha[row];
     }
+    float more[2] = {0, 0};  // every second column: shorter chains of additions
 #pragma unroll
     for (int i = 0; i < kN; ++i) {
       const int row = i / 2 % 2;
       s[i] = exp2_fast(fmaf(s[i], scale[row], -base[row]));
-      sum[row] += s[i];
+      (i % 2 == 0 ? sum : more)[row] += s[i];
     }
+    sum[0] += more[0], sum[1] += more[1];
   }
 
   // The rows' sums over all columns, and what their sinks add; then the factor of their outputs.
