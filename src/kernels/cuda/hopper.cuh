@@ -40,18 +40,17 @@ struct Barrier {
   }
   // The same for who has time: sleeps between looks, so that others get the unit that looks.
   __device__ void wait_idly(uint32_t parity) {
-    constexpr uint32_t kNanoseconds = 1000;  // a look may take so long
     uint32_t done = 0;
     while (true) {
       asm volatile(
           "{\n.reg .pred done;\n"
-          "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 done, [%1], %2, %3;\n"
+          "mbarrier.test_wait.parity.acquire.cta.shared::cta.b64 done, [%1], %2;\n"
           "selp.u32 %0, 1, 0, done;\n}"
           : "=r"(done)
-          : "r"(address()), "r"(parity), "r"(kNanoseconds)
+          : "r"(address()), "r"(parity)
           : "memory");
       if (done) return;
-      __nanosleep(40);
+      __nanosleep(32);
     }
   }
 };

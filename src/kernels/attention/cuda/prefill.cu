@@ -2,6 +2,8 @@
 
 #include "kernels/attention/cuda/prefill.h"
 
+#include <bit>
+
 #include "kernels/attention/cuda/prefill_launch.cuh"
 
 namespace ashlar {
@@ -31,7 +33,8 @@ bool aligned(const PagedView& kv) {
   const int64_t bytes = size_of(kv.dtype);
   return reinterpret_cast<uintptr_t>(kv.base) % kAlign == 0 && kv.k_offset_bytes % kAlign == 0 &&
          kv.v_offset_bytes % kAlign == 0 && kv.k_dim * bytes % kAlign == 0 &&
-         kv.v_dim * bytes % kAlign == 0 && kv.page_tokens % kAlign == 0;
+         kv.v_dim * bytes % kAlign == 0 && kv.page_tokens % kAlign == 0 &&
+         std::has_single_bit(static_cast<uint32_t>(kv.page_tokens));
 }
 
 }  // namespace

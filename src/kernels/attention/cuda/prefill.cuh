@@ -12,13 +12,14 @@ namespace ashlar::cuda {
 template <class P>
 __device__ inline void init_barriers(PrefillShared<P>& s) {
   constexpr int kReaders = P::kGroups * 4;  // a warp each
-  constexpr int kLoaders = P::kWiden ? 4 : 2;
+  constexpr int kWideners = P::kLoadThreads / kWarp;
+  constexpr int kLoaders = P::kWiden ? kWideners : 2;
   for (int i = 0; i < P::kWorkSlots; ++i)
     s.work_told[i].init(1), s.work_done[i].init(kReaders + kLoaders);
   for (int i = 0; i < P::kQSlots; ++i) s.q_full[i].init(1), s.q_empty[i].init(kReaders);
   for (int i = 0; i < P::kStages; ++i) {
-    s.k_full[i].init(P::kWiden ? 4 : 1), s.k_empty[i].init(kReaders);
-    s.v_full[i].init(P::kWiden ? 4 : 1), s.v_empty[i].init(kReaders);
+    s.k_full[i].init(P::kWiden ? kWideners : 1), s.k_empty[i].init(kReaders);
+    s.v_full[i].init(P::kWiden ? kWideners : 1), s.v_empty[i].init(kReaders);
   }
   fence_barrier_init();
 }
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
   if (threadIdx.x == 0) init_barriers(shared);
   __syncthreads();
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpgroup), 0);
-  if (group == P::kGroups) {
+  if (group >= P::kGroups) {
     registers_give<P::kLoadRegisters>();
     const int warp = static_cast<int>(threadIdx.x) / kWarp - P::kGroups * 4;
     if constexpr (P::kWiden) {

@@ -3,6 +3,7 @@
 // Starts one prefill kernel, and the rows that files of kernels give to the choice between them.
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/attention/cuda/prefill.cuh"
 #include "kernels/cuda/tensor_map.cuh"
@@ -72,6 +73,7 @@ PrefillParams prefill_params(const CudaPlan& plan, const AttnParams& params) {
                   .shape = plan.shape,
                   .q_rows = plan.tiling.rows / heads * heads,
                   .page_tokens = kv.page_tokens,
+                  .page_shift = std::countr_zero(static_cast<uint32_t>(kv.page_tokens)),
                   .box_tokens = box_tokens<P>(kv),
                   .k = kv.base + kv.k_offset_bytes,
                   .v = kv.base + kv.v_offset_bytes,

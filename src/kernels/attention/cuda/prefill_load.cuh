@@ -100,17 +100,20 @@ template <int kChunks, int kTileTokens>
 class TileCopier {
  public:
   __device__ TileCopier(const PrefillParams& p, const CUtensorMap& map, int32_t dim)
-      : p_(p), map_(map), head_granules_(p.page_tokens * dim * 2 / static_cast<int>(kGranuleBytes)) {
+      : p_(p),
+        map_(map),
+        head_granules_(p.page_tokens * dim * 2 / static_cast<int>(kGranuleBytes)) {
     first_ = static_cast<int32_t>(threadIdx.x) % kWarp / kChunks * p.box_tokens;
   }
 
   // Looks up where the tile's boxes lie: ahead of the time to copy them.
   __device__ void find(const PrefillWork& at, int kv_head, int32_t tile) {
     const int32_t token = tile * kTileTokens + first_;
-    valid_ = first_ < kTileTokens && token < at.work.kv_end &&
-             token + p_.box_tokens > at.work.kv_begin;
-    if (valid_) granule_ = __ldg(at.seq.pages + token / p_.page_tokens) + kv_head * head_granules_;
-    slot_ = token % p_.page_tokens;
+    valid_ =
+        first_ < kTileTokens && token < at.work.kv_end && token + p_.box_tokens > at.work.kv_begin;
+    if (valid_)
+      granule_ = __ldg(at.seq.pages + (token >> p_.page_shift)) + kv_head * head_granules_;
+    slot_ = token & (p_.page_tokens - 1);
   }
 
   // Copies what was found to the tile at `to`.

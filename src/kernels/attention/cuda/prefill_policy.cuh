@@ -24,6 +24,7 @@ struct PrefillTile {
   int q_slots = 1;           // works whose queries are in shared memory
   int box = 64;              // tokens of a page brought together, at most
   int staged = 0;            // FP8: loads of 16 codes in flight, of each loading thread
+  int load_groups = 1;       // warpgroups that load
   int math_registers = 224;  // of each thread
   int load_registers = 56;
 };
@@ -38,13 +39,15 @@ constexpr PrefillTile kWindowTile{.window = true,
                                   .math_registers = 152,
                                   .load_registers = 56};
 constexpr PrefillTile kWideTile{.kv = 64};
-constexpr PrefillTile kF8Tile{.staged = 8, .math_registers = 208, .load_registers = 88};
+constexpr PrefillTile kF8Tile{
+    .staged = 4, .load_groups = 2, .math_registers = 192, .load_registers = 64};
 constexpr PrefillTile kF8WindowTile{.window = true,
                                     .kv = 64,
                                     .q_slots = 2,
-                                    .staged = 8,
-                                    .math_registers = 208,
-                                    .load_registers = 88};
+                                    .staged = 4,
+                                    .load_groups = 2,
+                                    .math_registers = 192,
+                                    .load_registers = 64};
 
 template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, PrefillTile kTile>
 struct PrefillPolicy {
@@ -67,7 +70,8 @@ struct PrefillPolicy {
 
   static constexpr int kGroups = kTile.groups;
   static constexpr int kRows = 64 * kGroups;
-  static constexpr int kThreads = (kGroups + 1) * kWarpgroup;
+  static constexpr int kLoadThreads = kTile.load_groups * kWarpgroup;
+  static constexpr int kThreads = kGroups * kWarpgroup + kLoadThreads;
   static constexpr int kMathRegisters = kTile.math_registers;
   static constexpr int kLoadRegisters = kTile.load_registers;
 
@@ -78,8 +82,8 @@ struct PrefillPolicy {
   static_assert(kKWidth % kChunk == 0 && kVWidth % kChunk == 0);
   static_assert(kKv == 64 || kKv == 128);
   // What the kernel starts with, in steps of eight, is what there is to share.
-  static_assert(kGroups * kMathRegisters + kLoadRegisters <=
-                65536 / kThreads / 8 * 8 * (kGroups + 1));
+  static_assert(kGroups * kMathRegisters + kTile.load_groups * kLoadRegisters <=
+                65536 / kThreads / 8 * 8 * (kThreads / kWarpgroup));
   static_assert(kWiden == (kStaged > 0));
 };
 
@@ -90,8 +94,9 @@ struct PrefillParams {
   int32_t* next = nullptr;  // the next work to take; 0 between launches
   int32_t n_works = 0;
   AttnShape shape;
-  int32_t q_rows = 0;  // whole tokens of a work, at most
-  int32_t page_tokens = 0;
+  int32_t q_rows = 0;       // whole tokens of a work, at most
+  int32_t page_tokens = 0;  // a power of two, and its logarithm
+  int32_t page_shift = 0;
   int32_t box_tokens = 0;        // tokens of a page that are brought together
   const std::byte* k = nullptr;  // of page 0 at granule 0
   const std::byte* v = nullptr;
@@ -117,7 +122,7 @@ struct PrefillShared {
   uint8_t q[P::kQSlots][P::kQBytes];
   uint8_t k[P::kStages][P::kKBytes];
   uint8_t v[P::kStages][P::kVBytes];
-  uint8_t staged[P::kStaged * kWarpgroup * 16 + 16];
+  uint8_t staged[P::kStaged * P::kLoadThreads * 16 + 16];
   PrefillWork work[P::kWorkSlots];
   float row_factors[P::kRows];  // of scores, where q was scaled
   Barrier work_told[P::kWorkSlots], work_done[P::kWorkSlots];

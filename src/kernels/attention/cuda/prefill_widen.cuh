@@ -1,12 +1,12 @@
 #pragma once
 
-// The loading side of prefill for FP8 pages: a warpgroup reads codes from the pages, makes f16 of
-// them and writes those where the products want them.
+// The loading side of prefill for FP8 pages: warpgroups read codes from the pages, make f16 of
+// them and write those where the products want them.
 //
-// A load is 16 codes a thread: 32 tokens of one chunk of columns. A tile of K and the tile of V
-// before it are one round of loads. They pass through a ring in shared memory of which every thread
-// has its own part, so that most of the ring is always on its way and no thread waits for another.
-// Two loads at a time are a step: while one step's codes are made f16, the next one's are read.
+// A load is 16 codes a thread: four threads for each token of one chunk of columns. A tile of K and
+// the tile of V before it are one round of loads. They pass through a ring in shared memory of
+// which every thread has its own part, so that most of the ring is always on its way and no thread
+// waits for another. Loads are asked for and awaited in steps.
 
 #include "kernels/attention/cuda/prefill_load.cuh"
 #include "kernels/cuda/f8.cuh"
@@ -44,21 +44,21 @@ class WideningLoader {
 
  private:
   static constexpr int kCodes = 16;  // of a load, and their bytes
-  static constexpr int kLoadTokens = 32;
+  static constexpr int kLoadTokens = P::kLoadThreads / 4;
   static constexpr int kBlocks = P::kKv / kLoadTokens;
   static constexpr int kKLoads = kBlocks * P::kKChunks;
   static constexpr int kLoads = kKLoads + kBlocks * P::kVChunks;
-  static constexpr int kStep = 2;
+  static constexpr int kStep = kKLoads % 2 == 0 ? 2 : 1;
   static constexpr int kAhead = P::kStaged;
   static constexpr int kFind = kLoads - kAhead - kStep;  // when the next tile is looked up
   static constexpr int kRun = 16;                        // tokens that lie together in any page
-  static constexpr uint32_t kLoadBytes = kWarpgroup * kCodes;
+  static constexpr uint32_t kLoadBytes = P::kLoadThreads * kCodes;
 
   static_assert(kAhead < kLoads && (kAhead & (kAhead - 1)) == 0 && kFind >= 0);
   static_assert(kLoads % kStep == 0 && kKLoads % kStep == 0 && kAhead % kStep == 0);
 
-  // Where this warp's runs of a tile's tokens lie, in granules: one of each block of 32 tokens, known
-  // to the lane of the block's number.
+  // Where this warp's runs of a tile's tokens lie, in granules: one of each block of kLoadTokens,
+  // known to the lane of the block's number.
   struct Runs {
     uint32_t k = 0;
     uint32_t v = 0;
@@ -79,8 +79,8 @@ class WideningLoader {
     const int lane = thread_ % kWarp;
     const int32_t token = runs.token / kRun * kRun + lane * kLoadTokens;
     if (lane < kBlocks && token < end_ && token + kRun > begin_) {
-      const uint32_t granule = __ldg(pages_ + token / p_.page_tokens);
-      const uint32_t run = (head_row_ + token % p_.page_tokens) / kRun;
+      const uint32_t granule = __ldg(pages_ + (token >> p_.page_shift));
+      const uint32_t run = (head_row_ + (token & (p_.page_tokens - 1))) / kRun;
       runs.k = granule + run * (kRun * P::kKWidth / static_cast<int>(kGranuleBytes));
       runs.v = granule + run * (kRun * P::kVWidth / static_cast<int>(kGranuleBytes));
     }
@@ -187,7 +187,7 @@ class WideningLoader {
 
   PrefillShared<P>& s_;
   const PrefillParams& p_;
-  const int thread_ = threadIdx.x % kWarpgroup;
+  const int thread_ = threadIdx.x - P::kGroups * kWarpgroup;
   uint32_t place_, staged_;
   uint32_t at_ = 0;                             // in the ring, of the oldest step
   int32_t begin_ = 0, end_ = 0, head_row_ = 0;  // of the work
