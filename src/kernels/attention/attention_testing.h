@@ -72,14 +72,16 @@ inline AttnCase chunk_of(const AttnCase& all, size_t i, int32_t begin, int32_t e
 }
 
 // A case's K and V in pages: pages in random order with gaps between them, other layers' bytes
-// around this layer's, and everything at multiples of 16 bytes. Whatever no row sees (gaps, unused
-// slots, tokens behind the window) is NaN, and table entries wholly behind the window are absurd.
+// around this layer's. Whatever no row sees (gaps, unused slots, tokens behind the window) is NaN,
+// and table entries wholly behind the window are absurd. Parts of a page begin at multiples of
+// `align` bytes.
 class Pages {
  public:
-  Pages(const AttnCase& c, int32_t page_tokens, uint64_t seed = 7) {
+  Pages(const AttnCase& c, int32_t page_tokens, uint64_t seed = 7, int64_t align = 1) {
     const AttnShape& s = c.shape;
     const int64_t element = size_of(c.dtype);
-    view_ = {.k_offset_bytes = 3 * kAlign,
+    const auto up = [&](int64_t offset) { return (offset + align - 1) / align * align; };
+    view_ = {.k_offset_bytes = up(24 * element),
              .page_tokens = page_tokens,
              .kv_heads = s.kv_heads,
              .k_dim = s.k_dim,
@@ -87,10 +89,10 @@ class Pages {
              .dtype = c.dtype};
     const int64_t k_bytes = int64_t{s.kv_heads} * page_tokens * s.k_dim * element;
     const int64_t v_bytes = int64_t{s.kv_heads} * page_tokens * s.v_dim * element;
-    view_.v_offset_bytes = view_.k_offset_bytes + padded(k_bytes) + kAlign;
+    view_.v_offset_bytes = up(view_.k_offset_bytes + k_bytes + 4 * element);
     view_.k_scale = c.k_scale;
     view_.v_scale = c.v_scale;
-    int64_t page_bytes = view_.v_offset_bytes + v_bytes + 2 * kAlign;
+    int64_t page_bytes = view_.v_offset_bytes + v_bytes + 8 * element;
     if (c.token_scales) {
       view_.scales_offset_bytes = (page_bytes + 3) / 4 * 4;
       page_bytes = view_.scales_offset_bytes + 8 * int64_t{s.kv_heads} * page_tokens;
@@ -117,8 +119,6 @@ class Pages {
   const std::vector<std::byte>& memory() const { return memory_; }
 
  private:
-  static constexpr int64_t kAlign = 16;
-  static int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
   int64_t pages_of(int64_t n) const { return (n + view_.page_tokens - 1) / view_.page_tokens; }
 
   void fill(const AttnCase& c, size_t i, std::vector<uint32_t>& table) {

@@ -6,10 +6,10 @@
 
 #include "base/check.h"
 
-#define CHECK_CUDA(call)                                                        \
-  do {                                                                          \
-    const cudaError_t error = (call);                                           \
-    CHECK(error == cudaSuccess, "{}: {}", #call, cudaGetErrorString(error));    \
+#define CHECK_CUDA(call)                                                     \
+  do {                                                                       \
+    const cudaError_t error = (call);                                        \
+    CHECK(error == cudaSuccess, "{}: {}", #call, cudaGetErrorString(error)); \
   } while (false)
 
 namespace ashlar::cuda {

@@ -6,11 +6,13 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "kernels/attention/cuda/prefill.h"
 #include "kernels/cuda/launch.cuh"
@@ -296,7 +298,9 @@ class Case {
   float scale_ = 2.0f / std::sqrt(192.0f);
 };
 
+// After a rest, so that no case runs on a card that the one before made hot.
 double median_us(const Case& c, void* flush, size_t flush_bytes) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
   cudaEvent_t begin, end;
   CHECK_CUDA(cudaEventCreate(&begin));
   CHECK_CUDA(cudaEventCreate(&end));

@@ -57,7 +57,7 @@ AttnCase rounded_case(const AttnShape& shape, std::vector<SeqLength> lengths, DT
 }
 
 std::vector<float> run_wgmma(const AttnCase& c, DType q, int32_t page_tokens) {
-  const Pages pages(c, page_tokens);
+  const Pages pages(c, page_tokens, 7, 16);
   const DeviceBytes memory(pages.memory().data(), pages.memory().size());
   PagedView view_of_pages = pages.view();
   view_of_pages.base = memory.as<std::byte>();

@@ -28,15 +28,20 @@ class WideningLoader {
     WorkLoader<P> works(s_, p_, q);
     WorkListener<P> listener;
     const bool leads = thread_ == 0;
-    if (leads) works.begin();
     PrefillWork at;
-    while (true) {
-      if (leads) works.tell(at);
-      __syncwarp();
-      if (!listener.hear(s_, at)) return;
+    if (leads) {
+      works.begin();
+      works.tell(at);
+    }
+    __syncwarp();
+    while (listener.hear(s_, at)) {
       start(at);
       load([&] {
-        if (leads) works.load_q(at);
+        PrefillWork next;
+        if (leads) {
+          works.load_q(at);
+          works.tell(next);
+        }
         __syncwarp();
       });
     }
