@@ -159,7 +159,7 @@ TEST_F(WgmmaAttention, WindowSinksSoftcapAndBlocks) {
                             .causal = window % 3 != 0 || window == 0};
       AttnCase c = rounded_case(shape, kRagged, pages, DType::bf16, random);
       c.sinks = random.normal(shape.heads, 2.0f);
-      c.softcap = pages == DType::bf16 && window > 1 ? 3 : 0;
+      c.softcap = window == 100 || window == 300 ? 3 : 0;
       expect_matches(c, DType::bf16, {16, 32, 64});
     }
   }
