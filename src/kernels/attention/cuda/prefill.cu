@@ -28,20 +28,34 @@ const cuda::PrefillKernel* find(const AttnShape& shape, const PagedView& kv, DTy
   return found;
 }
 
-bool aligned(const PagedView& kv) {
+Status aligned(const PagedView& kv) {
   constexpr int64_t kAlign = 16;  // what copies move at least
-  const int64_t bytes = size_of(kv.dtype);
-  return reinterpret_cast<uintptr_t>(kv.base) % kAlign == 0 && kv.k_offset_bytes % kAlign == 0 &&
-         kv.v_offset_bytes % kAlign == 0 && kv.k_dim * bytes % kAlign == 0 &&
-         kv.v_dim * bytes % kAlign == 0 && kv.page_tokens % kAlign == 0 &&
-         std::has_single_bit(static_cast<uint32_t>(kv.page_tokens));
+  if (reinterpret_cast<uintptr_t>(kv.base) % kAlign != 0 || kv.k_offset_bytes % kAlign != 0 ||
+      kv.v_offset_bytes % kAlign != 0)
+    return unsupported("K at byte {} and V at byte {} of a page: wgmma takes multiples of {}",
+                       kv.k_offset_bytes, kv.v_offset_bytes, kAlign);
+  if (kv.k_dim * size_of(kv.dtype) % kAlign != 0 || kv.v_dim * size_of(kv.dtype) % kAlign != 0)
+    return unsupported("rows of {} and {} {}: wgmma takes multiples of {} bytes", kv.k_dim,
+                       kv.v_dim, name(kv.dtype), kAlign);
+  if (kv.page_tokens < kAlign || !std::has_single_bit(static_cast<uint32_t>(kv.page_tokens)))
+    return unsupported("pages of {} tokens: wgmma takes powers of two from {} on", kv.page_tokens,
+                       kAlign);
+  return {};
 }
 
 }  // namespace
 
-bool wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
-  return kv.v_dim > 0 && kv.kv_heads == shape.kv_heads && !kv.has_token_scales() && aligned(kv) &&
-         shape.k_dim % 8 == 0 && shape.v_dim % 8 == 0 && find(shape, kv, q) != nullptr;
+Status wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
+  if (kv.v_dim == 0 || kv.kv_heads != shape.kv_heads)
+    return unsupported("latents: wgmma takes pages of K and V with {} heads", shape.kv_heads);
+  if (kv.has_token_scales())
+    return unsupported("scales of tokens: wgmma takes one scale of K and one of V");
+  if (find(shape, kv, q) == nullptr)
+    return unsupported("widths {}/{} of {} pages and {} queries: wgmma takes {}", shape.k_dim,
+                       shape.v_dim, name(kv.dtype), name(q),
+                       "up to 64/64, 128/128, 192/128, 256/256 of one 16-bit type, or 8-bit floats "
+                       "of 192/128 and 128/128");
+  return aligned(kv);
 }
 
 CudaTiling wgmma_tiling(const AttnShape& shape, const PagedView& kv, DType q) {
@@ -52,8 +66,8 @@ CudaTiling wgmma_tiling(const AttnShape& shape, const PagedView& kv, DType q) {
 }
 
 void attention_cuda_wgmma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream) {
-  CHECK(wgmma_takes(plan.shape, params.kv, params.q.dtype), "k {} v {} of {} pages for {}",
-        plan.shape.k_dim, plan.shape.v_dim, name(params.kv.dtype), name(params.q.dtype));
+  const Status takes = wgmma_takes(plan.shape, params.kv, params.q.dtype);
+  CHECK(takes.has_value(), "{}", takes.error().text);
   const cuda::PrefillKernel* kernel = find(plan.shape, params.kv, params.q.dtype);
   CHECK(plan.tiling.rows == kernel->rows && plan.tiling.kv_split == 0, "rows {} split {}",
         plan.tiling.rows, plan.tiling.kv_split);

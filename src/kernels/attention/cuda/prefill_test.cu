@@ -86,7 +86,7 @@ std::vector<float> run_wgmma(const AttnCase& c, DType q, int32_t page_tokens) {
       .softcap = c.softcap,
       .sinks = s.empty() ? nullptr : sinks.as<float>(),
       .workspace = {workspace.as<std::byte>(), workspace.size()}};
-  CHECK(wgmma_takes(c.shape, params.kv, q), "{}", text(c));
+  CHECK(wgmma_takes(c.shape, params.kv, q).has_value(), "{}", text(c));
   for (int layer = 0; layer < 2; ++layer) attention_cuda_wgmma(plan, params, nullptr);
   CHECK_CUDA(cudaDeviceSynchronize());
   bits.resize(n_out);
@@ -209,6 +209,26 @@ TEST_F(WgmmaAttention, ARowIsAlwaysTheSame) {
       }
     }
   }
+}
+
+// Needs no device.
+TEST(WgmmaTakes, SaysWhyNot) {
+  const AttnShape shape{.heads = 4, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
+  PagedView kv{.page_tokens = 64, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
+  kv.v_offset_bytes = 64 * 192 * 2;
+  EXPECT_TRUE(wgmma_takes(shape, kv, DType::bf16).has_value());
+  EXPECT_FALSE(wgmma_takes(shape, kv, DType::f16).has_value());
+  PagedView other = kv;
+  other.page_tokens = 48;
+  EXPECT_NE(wgmma_takes(shape, other, DType::bf16).error().text.find("48"), std::string::npos);
+  other = kv;
+  other.v_offset_bytes += 8;
+  EXPECT_FALSE(wgmma_takes(shape, other, DType::bf16).has_value());
+  other = kv;
+  other.dtype = DType::f8e4m3;
+  EXPECT_TRUE(wgmma_takes(shape, other, DType::bf16).has_value());
+  other.scales_offset_bytes = 0;
+  EXPECT_FALSE(wgmma_takes(shape, other, DType::bf16).has_value());
 }
 
 TEST_F(WgmmaAttention, NothingToDo) {
