@@ -38,6 +38,21 @@ struct Barrier {
         "r"(parity)
         : "memory");
   }
+  // The same for who has time: sleeps between looks, so that others get the unit that looks.
+  __device__ void wait_idly(uint32_t parity) {
+    uint32_t done = 0;
+    while (true) {
+      asm volatile(
+          "{\n.reg .pred done;\n"
+          "mbarrier.test_wait.parity.acquire.cta.shared::cta.b64 done, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, done;\n}"
+          : "=r"(done)
+          : "r"(address()), "r"(parity)
+          : "memory");
+      if (done) return;
+      __nanosleep(32);
+    }
+  }
 };
 
 __device__ inline void fence_barrier_init() {
@@ -92,6 +107,21 @@ __device__ inline void copy_tensor_4d(uint32_t to, const CUtensorMap* map, int c
 }
 __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// 16 bytes of shared memory by address, in the order of the program.
+__device__ inline uint4 read_shared_16(uint32_t from) {
+  uint4 r;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "r"(from)
+               : "memory");
+  return r;
+}
+__device__ inline void write_shared_16(uint32_t to, const uint4& r) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r.x), "r"(r.y), "r"(r.z),
+               "r"(r.w)
+               : "memory");
 }
 
 template <int kRegisters>
