@@ -52,7 +52,10 @@ std::string widths_text(const AttentionBackend& row) {
 
 std::string device_text(const AttentionBackend& row) {
   if (row.least.kind == Device::Kind::cpu) return fmt::format("cpu, {}", name(row.least.isa));
-  return fmt::format("cuda, sm_{}{}", row.least.sm, row.this_sm_only ? " alone" : " and later");
+  const char* later = row.this_sm_only ? " alone" : " and later";
+  const std::string shared =
+      row.shared_kib > 0 ? fmt::format(", {} KiB shared", row.shared_kib) : "";
+  return fmt::format("cuda, sm_{}{}{}", row.least.sm, later, shared);
 }
 
 const char* steps_text(const AttentionBackend& row) {
@@ -62,6 +65,14 @@ const char* steps_text(const AttentionBackend& row) {
 std::string group_text(const AttentionBackend& row) {
   if (row.max_group > 0) return fmt::format("{} to {}", row.min_group, row.max_group);
   return row.min_group > 1 ? fmt::format("{} or more", row.min_group) : "any";
+}
+
+// How long pages may be.
+std::string pages_text(const AttentionBackend& row) {
+  if (row.most_page > 0) return fmt::format("of {} to {} tokens", row.least_page, row.most_page);
+  return row.least_page > 1
+             ? fmt::format("of {}, {}, ... tokens", row.least_page, 2 * row.least_page)
+             : "of any length";
 }
 
 // Beyond what every row takes.
@@ -87,7 +98,9 @@ Json row_json(const AttentionBackend& row) {
                       {"most_group", row.max_group},
                       {"token_scales", row.token_scales},
                       {"bidirectional", row.bidirectional},
-                      {"page_multiple", row.page_multiple},
+                      {"least_page", row.least_page},
+                      {"most_page", row.most_page},
+                      {"shared_kib", row.shared_kib},
                       {"how", row.how}};
 }
 
@@ -95,14 +108,13 @@ std::string table_text(AttentionForm form, const std::optional<Device>& device) 
   std::string out = fmt::format("{} attention\n", name(form));
   for (const AttentionBackend& row : attention_backends()) {
     if (row.form != form || (device && row.least.kind != device->kind)) continue;
-    const std::string multiple =
-        row.page_multiple > 1 ? fmt::format(", multiples of {} tokens", row.page_multiple) : "";
-    out += fmt::format("  {:<12} {:<22} {}\n", row.name, device_text(row), row.how);
-    out += fmt::format("  {:<12}   {}; widths {}\n", "", steps_text(row), widths_text(row));
-    out += fmt::format("  {:<12}   {} heads over one; queries {}; pages {}{}\n", "",
-                       group_text(row), types_text(row.queries), types_text(row.pages), multiple);
+    out += fmt::format("  {:<14} {:<34} {}\n", row.name, device_text(row), row.how);
+    out += fmt::format("  {:<14}   {}; widths {}\n", "", steps_text(row), widths_text(row));
+    out +=
+        fmt::format("  {:<14}   {} heads over one; queries {}; pages {}, {}\n", "", group_text(row),
+                    types_text(row.queries), types_text(row.pages), pages_text(row));
     if (const std::string extras = extras_text(row); !extras.empty())
-      out += fmt::format("  {:<12}   also {}\n", "", extras);
+      out += fmt::format("  {:<14}   also {}\n", "", extras);
   }
   return out;
 }
@@ -115,7 +127,8 @@ std::string markdown(AttentionForm form) {
     if (row.form != form) continue;
     out += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} | {} |\n", row.name, device_text(row),
                        steps_text(row), widths_text(row), types_text(row.queries),
-                       types_text(row.pages), group_text(row), extras_text(row));
+                       types_text(row.pages) + ", " + pages_text(row), group_text(row),
+                       extras_text(row));
   }
   return out;
 }

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 
 #include "base/text.h"
@@ -34,6 +35,9 @@ std::string wrong_device(const AttentionBackend& row, const Device& device) {
     return fmt::format("is for sm_{} alone, the card is sm_{}", row.least.sm, device.sm);
   if (device.sm < row.least.sm)
     return fmt::format("needs sm_{}, the card is sm_{}", row.least.sm, device.sm);
+  if (row.shared_kib > shared_kib_of(device.sm))
+    return fmt::format("needs {} KiB of shared memory, a block of sm_{} has {}", row.shared_kib,
+                       device.sm, shared_kib_of(device.sm));
   return "";
 }
 
@@ -63,9 +67,12 @@ std::string wrong_shape(const AttentionBackend& row, const AttentionNeed& need) 
   if (need.chunk > 0)
     return fmt::format("chunks of {} tokens: no body stops at chunks", need.chunk);
   if (!need.causal && !row.bidirectional) return "takes causal rows only";
-  if (need.page_tokens % row.page_multiple != 0)
-    return fmt::format("pages of {} tokens: takes multiples of {}", need.page_tokens,
-                       row.page_multiple);
+  const bool power = std::has_single_bit(static_cast<uint32_t>(need.page_tokens));
+  if (row.least_page > 1 && (need.page_tokens < row.least_page || !power))
+    return fmt::format("pages of {} tokens: takes powers of two from {} on", need.page_tokens,
+                       row.least_page);
+  if (row.most_page > 0 && need.page_tokens > row.most_page)
+    return fmt::format("pages of {} tokens: takes up to {}", need.page_tokens, row.most_page);
   return "";
 }
 

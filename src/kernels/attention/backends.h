@@ -77,6 +77,13 @@ constexpr bool contains(DTypeSet set, DType type) {
   return (set >> static_cast<int>(type) & 1) != 0;
 }
 
+// What one block of a card may take of its multiprocessor's shared memory (CUDA C++ Programming
+// Guide, "Technical specifications per compute capability").
+constexpr int32_t shared_kib_of(int32_t sm) {
+  if (sm == 86 || sm == 89 || sm >= 120) return 99;
+  return sm >= 90 ? 227 : 163;
+}
+
 // One row: what a body takes. Every body of form `heads` takes windows, sinks and softcaps, and
 // every body pages anywhere in the arena and sequences of any lengths.
 struct AttentionBackend {
@@ -92,10 +99,12 @@ struct AttentionBackend {
   bool same_type = false;  // pages that are not FP8 must be of the query's type
   bool token_scales = false;
   bool bidirectional = true;
-  int32_t min_group = 1;  // query heads per KV head
-  int32_t max_group = 0;  // 0: any
-  int32_t page_multiple = 1;
-  const char* how = "";  // one line for people
+  int32_t min_group = 1;   // query heads per KV head
+  int32_t max_group = 0;   // 0: any
+  int32_t least_page = 1;  // tokens; beyond 1: powers of two from here on
+  int32_t most_page = 0;   // 0: any
+  int32_t shared_kib = 0;  // cuda: of a multiprocessor's memory, for one block
+  const char* how = "";    // one line for people
 };
 
 std::span<const AttentionBackend> attention_backends();

@@ -34,13 +34,45 @@ constexpr const char* kFloat16 = "float, 16 lanes";
 constexpr const char* kFloat8 = "float, 8 lanes";
 constexpr const char* kFloat1 = "float, any x86-64";
 
-constexpr std::array kPrefillWidths = {Widths{192, 128}, Widths{128, 128}};
-constexpr std::array kMmaWidths = {Widths{64, 64},   Widths{96, 96},   Widths{128, 128},
-                                   Widths{192, 128}, Widths{256, 256}, Widths{48, 32}};
+constexpr std::array kPrefillWidths = {Widths{48, 32},  Widths{64, 64},   Widths{80, 80},
+                                       Widths{96, 96},  Widths{128, 128}, Widths{192, 128},
+                                       Widths{256, 256}};
+constexpr std::array kPrefillF8Widths = {Widths{128, 128}, Widths{192, 128}};
+constexpr std::array kMmaWidths = {Widths{48, 32}, Widths{64, 64}, Widths{96, 96}, Widths{128, 128},
+                                   Widths{192, 128}};
+constexpr std::array kWideWidths = {Widths{256, 256}};
 constexpr std::array kLatentWidths = {Widths{576, 512}};
 
 constexpr auto kHeads = AttentionForm::heads;
 constexpr auto kLatent = AttentionForm::latent;
+
+constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> widths,
+                                   int32_t shared_kib) {
+  return {.name = name,
+          .form = kHeads,
+          .least = cuda(80),
+          .widths = widths,
+          .queries = kHalves,
+          .pages = kHalves | kF8,
+          .same_type = true,
+          .token_scales = true,
+          .least_page = 16,
+          .shared_kib = shared_kib,
+          .how = "warp products of 16 rows, asynchronous copies"};
+}
+
+// Whatever the others leave, and what they are checked against.
+constexpr AttentionBackend plain_row(AttentionForm form) {
+  return {.name = "cuda_plain",
+          .form = form,
+          .least = cuda(80),
+          .queries = kHalves,
+          .pages = kHalves | kF8,
+          .same_type = true,
+          .token_scales = true,
+          .bidirectional = form == kHeads,
+          .how = "float, any widths"};
+}
 
 constexpr std::array kTable = {
     cpu_row("avx512_bf16", Isa::avx512_bf16, kHeads, kDots),
@@ -58,28 +90,23 @@ constexpr std::array kTable = {
                      .decode = false,
                      .widths = kPrefillWidths,
                      .queries = kHalves,
-                     .pages = kHalves | kF8,
+                     .pages = kHalves,
                      .same_type = true,
-                     .page_multiple = 16,
-                     .how = "warpgroup products, tensor copies, two warpgroups in turn"},
-    AttentionBackend{.name = "cuda_mma",
+                     .least_page = 16,
+                     .how = "warpgroup products, tensor copies, warpgroups in turn"},
+    AttentionBackend{.name = "cuda_wgmma_f8",
                      .form = kHeads,
-                     .least = cuda(80),
-                     .widths = kMmaWidths,
-                     .queries = kHalves,
-                     .pages = kHalves | kF8,
-                     .same_type = true,
-                     .token_scales = true,
-                     .page_multiple = 16,
-                     .how = "warp products of 16 rows, asynchronous copies, split over positions"},
-    AttentionBackend{.name = "cuda_plain",
-                     .form = kHeads,
-                     .least = cuda(80),
-                     .queries = kHalves,
-                     .pages = kHalves | kF8,
-                     .same_type = true,
-                     .token_scales = true,
-                     .how = "float, any widths"},
+                     .least = cuda(90),
+                     .this_sm_only = true,
+                     .decode = false,
+                     .widths = kPrefillF8Widths,
+                     .queries = one_of({DType::bf16}),
+                     .pages = one_of({DType::f8e4m3}),
+                     .least_page = 16,
+                     .how = "the same, with warpgroups that widen FP8 to f16 on the way"},
+    mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/113),
+    mma_row("cuda_mma_wide", kWideWidths, /*shared_kib=*/182),
+    plain_row(kHeads),
     AttentionBackend{.name = "cuda_wgmma",
                      .form = kLatent,
                      .least = cuda(90),
@@ -90,7 +117,8 @@ constexpr std::array kTable = {
                      .same_type = true,
                      .bidirectional = false,
                      .min_group = 64,
-                     .page_multiple = 16,
+                     .least_page = 16,
+                     .most_page = 64,
                      .how = "warpgroup products of 64 rows, tensor copies"},
     AttentionBackend{.name = "cuda_mma",
                      .form = kLatent,
@@ -100,8 +128,11 @@ constexpr std::array kTable = {
                      .pages = kHalves | kF8,
                      .same_type = true,
                      .bidirectional = false,
-                     .page_multiple = 16,
-                     .how = "warp products of 16 rows, asynchronous copies, split over positions"},
+                     .least_page = 16,
+                     .most_page = 64,
+                     .shared_kib = 163,
+                     .how = "warp products of 16 rows"},
+    plain_row(kLatent),
 };
 
 }  // namespace

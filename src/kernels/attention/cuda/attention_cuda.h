@@ -45,7 +45,7 @@ struct CudaWork {
   // The first of its states: -1 when it holds every split, and writes `out`. A work that starts at
   // the rows' first split adds its splits up and leaves one state; any other leaves one per split.
   int32_t state = -1;
-  bool first = true;  // holds the rows' first split
+  int32_t first = 1;  // 1: holds the rows' first split; no bool, for its padding would be copied
   // Of the sequence, so that a block needs one read before it can ask for pages:
   int32_t q_begin = 0;
   int32_t q_position = 0;  // where its first query stands
