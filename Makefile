@@ -6,7 +6,7 @@ MODEL ?= zoo/mimo-tiny
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format tidy tsan fuzz bench packages check-packages
+.PHONY: help run test test-long cuda check format tidy tsan fuzz bench packages check-packages
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ test: check-packages build/dev/build.ninja  ## Gates and tests, under AddressSan
 test-long: check-packages build/dev/build.ninja  ## The same, and the tests that take minutes
 	cmake --build build/dev --target all check_headers
 	ctest --test-dir build/dev -j $(JOBS) --output-on-failure
+
+cuda: build/cuda/build.ninja  ## Compile the CUDA bodies (nvcc) and run their tests where there is a card
+	cmake --build build/cuda --target cuda_bodies
+	ctest --test-dir build/cuda -j 1 --output-on-failure -L gpu
 
 check: check-packages  ## The gates alone: arrows, sizes, names, format
 	tools/check
