@@ -13,8 +13,10 @@ namespace ashlar {
 
 class Stopwatch {
  public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  using Time = std::chrono::steady_clock::time_point;
+
+  double seconds(Time until = std::chrono::steady_clock::now()) const {
+    return std::chrono::duration<double>(until - start_).count();
   }
 
  private:

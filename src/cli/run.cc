@@ -66,7 +66,7 @@ Result<Answer> answer(Session& session, const RunFlags& flags, text::ChatTokens 
     const std::optional<Event> event = events.pop();
     CHECK(event.has_value(), "the engine closed a sink");
     if (event->token) {
-      if (result.tokens.empty()) result.timing.first_token_seconds = watch.seconds();
+      if (result.tokens.empty()) result.timing.first_token_seconds = watch.seconds(event->at);
       result.tokens.push_back(*event->token);
       const bool stop = std::find(stops.begin(), stops.end(), *event->token) != stops.end();
       if (stop) continue;
@@ -83,7 +83,7 @@ Result<Answer> answer(Session& session, const RunFlags& flags, text::ChatTokens 
     }
     result.finish = *event->finish;
     result.usage = event->usage;
-    result.timing.total_seconds = watch.seconds();
+    result.timing.total_seconds = watch.seconds(event->at);
     result.timing.load_seconds = session.load_seconds;
     return result;
   }

@@ -3,6 +3,7 @@
 // A request and what comes back, as plain data moved between threads. The engine thread owns a
 // Request from submit() to its last Event.
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +31,8 @@ struct Usage {
 // One thing that happened to a request. The last one has `finish` set.
 struct Event {
   RequestId id = {};
+  // When it happened, however long it then waits in its queue.
+  std::chrono::steady_clock::time_point at = std::chrono::steady_clock::now();
   std::optional<int32_t> token;  // a generated token, the stop token included
   std::optional<Finish> finish;
   Usage usage;                 // with finish
