@@ -37,7 +37,8 @@ constexpr const char* kFloat1 = "float, any x86-64";
 constexpr std::array kPrefillWidths = {Widths{48, 32},  Widths{64, 64},   Widths{80, 80},
                                        Widths{96, 96},  Widths{128, 128}, Widths{192, 128},
                                        Widths{256, 256}};
-constexpr std::array kPrefillF8Widths = {Widths{128, 128}, Widths{192, 128}};
+constexpr std::array kPrefillF8Widths = {Widths{64, 64}, Widths{128, 128}, Widths{192, 128},
+                                         Widths{256, 256}};
 constexpr std::array kMmaWidths = {Widths{48, 32}, Widths{64, 64}, Widths{96, 96}, Widths{128, 128},
                                    Widths{192, 128}};
 constexpr std::array kWideWidths = {Widths{256, 256}};
@@ -59,6 +60,20 @@ constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> wid
           .least_page = 16,
           .shared_kib = shared_kib,
           .how = "warp products of 16 rows, asynchronous copies"};
+}
+
+constexpr AttentionBackend wgmma_f8_row(const char* name, DTypeSet pages, bool token_scales) {
+  return {.name = name,
+          .form = kHeads,
+          .least = cuda(90),
+          .this_sm_only = true,
+          .decode = false,
+          .widths = kPrefillF8Widths,
+          .queries = one_of({DType::bf16}),
+          .pages = pages,
+          .token_scales = token_scales,
+          .least_page = 16,
+          .how = "the same, with warpgroups that widen FP8 to f16 on the way"};
 }
 
 // Whatever the others leave, and what they are checked against.
@@ -94,16 +109,8 @@ constexpr std::array kTable = {
                      .same_type = true,
                      .least_page = 16,
                      .how = "warpgroup products, tensor copies, warpgroups in turn"},
-    AttentionBackend{.name = "cuda_wgmma_f8",
-                     .form = kHeads,
-                     .least = cuda(90),
-                     .this_sm_only = true,
-                     .decode = false,
-                     .widths = kPrefillF8Widths,
-                     .queries = one_of({DType::bf16}),
-                     .pages = one_of({DType::f8e4m3}),
-                     .least_page = 16,
-                     .how = "the same, with warpgroups that widen FP8 to f16 on the way"},
+    wgmma_f8_row("cuda_wgmma_f8", one_of({DType::f8e4m3}), /*token_scales=*/true),
+    wgmma_f8_row("cuda_wgmma_e5m2", one_of({DType::f8e5m2}), /*token_scales=*/false),
     mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/113),
     mma_row("cuda_mma_wide", kWideWidths, /*shared_kib=*/182),
     plain_row(kHeads),

@@ -69,7 +69,10 @@ TEST(Backends, TheFirstThatCanIsPicked) {
   need.pages = DType::f8e4m3;
   EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma_f8");
   need.token_scales = true;
+  EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma_f8");
+  need.query = DType::f16;
   EXPECT_EQ(picked(cuda(90), need), "cuda_mma");
+  need.query = DType::bf16;
   EXPECT_EQ(picked(cuda(86), need), "cuda_plain");  // too little shared memory
   need.token_scales = false;
   need.pages = DType::bf16;

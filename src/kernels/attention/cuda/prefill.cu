@@ -17,7 +17,8 @@ const cuda::PrefillKernel* find(const AttnShape& shape, const PagedView& kv, DTy
   const cuda::PrefillKernel* found = nullptr;
   for (const auto rows : {cuda::prefill_bf16(), cuda::prefill_f16(), cuda::prefill_f8()}) {
     for (const cuda::PrefillKernel& row : rows) {
-      if (row.q != q || row.stored != kv.dtype) continue;
+      if (row.q != q || row.stored != kv.dtype || row.token_scales != kv.has_token_scales())
+        continue;
       if (shape.k_dim > row.k_width || shape.v_dim > row.v_width) continue;
       // FP8 rows are read as if as wide as the kernel.
       if (is_f8(kv.dtype) && (shape.k_dim != row.k_width || shape.v_dim != row.v_width)) continue;
@@ -48,13 +49,12 @@ Status aligned(const PagedView& kv) {
 Status wgmma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
   if (kv.v_dim == 0 || kv.kv_heads != shape.kv_heads)
     return unsupported("latents: wgmma takes pages of K and V with {} heads", shape.kv_heads);
-  if (kv.has_token_scales())
-    return unsupported("scales of tokens: wgmma takes one scale of K and one of V");
   if (find(shape, kv, q) == nullptr)
-    return unsupported("widths {}/{} of {} pages and {} queries: wgmma takes {}", shape.k_dim,
-                       shape.v_dim, name(kv.dtype), name(q),
-                       "up to 64/64, 128/128, 192/128, 256/256 of one 16-bit type, or 8-bit floats "
-                       "of 192/128 and 128/128");
+    return unsupported(
+        "widths {}/{} of {} pages{} and {} queries: wgmma takes {}", shape.k_dim, shape.v_dim,
+        name(kv.dtype), kv.has_token_scales() ? " with scales" : "", name(q),
+        "up to 64/64, 128/128, 192/128, 256/256 of one 16-bit type, or just these of "
+        "8-bit floats (e4m3 where tokens have scales) for bf16 queries");
   return aligned(kv);
 }
 

@@ -14,6 +14,7 @@ namespace ashlar::cuda {
 struct PrefillKernel {
   DType q;
   DType stored;
+  bool token_scales;
   bool window;   // made for windows of a few tiles
   int32_t rows;  // of a work
   int32_t k_width;
@@ -77,10 +78,12 @@ PrefillParams prefill_params(const CudaPlan& plan, const AttnParams& params) {
                   .box_tokens = box_tokens<P>(kv),
                   .k = kv.base + kv.k_offset_bytes,
                   .v = kv.base + kv.v_offset_bytes,
+                  .scales = kv.base + kv.scales_offset_bytes,
                   .out = params.out.data,
                   .sinks = params.sinks};
-  p.score_factor = params.scale * (P::kWiden ? kv.k_scale : 1.0f);
-  p.v_scale = P::kWiden ? kv.v_scale : 1.0f;
+  constexpr bool kOneScale = P::kWiden && !P::kTokenScales;
+  p.score_factor = params.scale * (kOneScale ? kv.k_scale : 1.0f);
+  p.v_scale = kOneScale ? kv.v_scale : 1.0f;
   if (params.softcap > 0) {
     p.score_factor /= params.softcap;
     p.softcap = params.softcap * kLog2E;
@@ -109,15 +112,31 @@ void launch_prefill(const CudaPlan& plan, const AttnParams& params, CUstream_st*
 }
 
 // A row of a file's list.
-template <class P>
+template <class QHalf, DType kStored, int kKWidth, int kVWidth, PrefillTile kTile>
 constexpr PrefillKernel prefill_kernel() {
+  using P = PrefillPolicy<QHalf, kStored, kKWidth, kVWidth, kTile>;
   return {.q = std::is_same_v<typename P::QHalf, __half> ? DType::f16 : DType::bf16,
           .stored = P::kStored,
+          .token_scales = P::kTokenScales,
           .window = P::kWindow,
           .rows = P::kRows,
           .k_width = P::kKWidth,
           .v_width = P::kVWidth,
           .run = &launch_prefill<P>};
+}
+
+// The list for pages of queries' own 16-bit type.
+template <class Half, DType kType>
+std::span<const PrefillKernel> prefill_halves() {
+  static constexpr PrefillKernel kKernels[] = {
+      prefill_kernel<Half, kType, 64, 64, kLongTile>(),
+      prefill_kernel<Half, kType, 128, 128, kLongTile>(),
+      prefill_kernel<Half, kType, 192, 128, kLongTile>(),
+      prefill_kernel<Half, kType, 128, 128, kWindowTile>(),
+      prefill_kernel<Half, kType, 192, 128, kWindowTile>(),
+      prefill_kernel<Half, kType, 256, 256, kWideTile>(),
+  };
+  return kKernels;
 }
 
 }  // namespace ashlar::cuda

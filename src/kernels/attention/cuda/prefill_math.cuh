@@ -144,8 +144,16 @@ class RowMath {
   }
 
   __device__ void weigh(int32_t tile, float (&alpha)[2]) {
-    rows_.mask(scores_, tile * P::kKv);
-    rows_.softmax(scores_, p_.softcap, alpha);
+    if constexpr (P::kTokenScales) {
+      const TokenScales<P::kKv>& scales = s_.scales[scales_.slot];
+      scales_.step();
+      scale_columns(scores_, scales.k);
+      rows_.mask(scores_, tile * P::kKv);
+      rows_.softmax(scores_, p_.softcap, alpha, &scales);
+    } else {
+      rows_.mask(scores_, tile * P::kKv);
+      rows_.softmax(scores_, p_.softcap, alpha);
+    }
   }
 
   __device__ void pack_weights() {
@@ -193,6 +201,7 @@ class RowMath {
   PrefillRows rows_;
   Ring<P::kQSlots> q_;
   Ring<P::kStages> k_, v_;
+  Ring<P::kScaleSlots> scales_;
   float scores_[kScores];
   uint32_t weights_[kScores / 2];
   float out_[kOut];

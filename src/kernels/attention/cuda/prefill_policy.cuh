@@ -2,6 +2,9 @@
 
 // The numbers and types of one prefill kernel, what it is given, and its shared memory.
 
+#include <algorithm>
+#include <bit>
+
 #include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/cuda/hopper.cuh"
 
@@ -17,15 +20,16 @@ constexpr int kAtomBytes = kAtomRows * kChunkBytes;
 // A tile in shared memory is [chunks][rows][kChunkBytes]. Widths are whole chunks; a tensor may be
 // narrower, copies then fill up with zeros.
 struct PrefillTile {
-  bool window = false;       // for rows that see a few tiles
-  int groups = 2;            // warpgroups that multiply, of 64 rows each
-  int kv = 128;              // tokens of K and V
-  int stages = 2;            // tiles of K, and of V, in flight
-  int q_slots = 1;           // works whose queries are in shared memory
-  int box = 64;              // tokens of a page brought together, at most
-  int staged = 0;            // FP8: loads of 16 codes in flight, of each loading thread
-  int load_groups = 1;       // warpgroups that load
-  int math_registers = 224;  // of each thread
+  bool window = false;        // for rows that see a few tiles
+  int groups = 2;             // warpgroups that multiply, of 64 rows each
+  int kv = 128;               // tokens of K and V
+  int stages = 2;             // tiles of K, and of V, in flight
+  int q_slots = 1;            // works whose queries are in shared memory
+  int box = 64;               // tokens of a page brought together, at most
+  int staged = 0;             // FP8: loads of 16 codes in flight, of each loading thread
+  bool token_scales = false;  // FP8: K and V of each token have scales of their own
+  int load_groups = 1;        // warpgroups that load
+  int math_registers = 224;   // of each thread
   int load_registers = 56;
 };
 
@@ -48,6 +52,22 @@ constexpr PrefillTile kF8WindowTile{.window = true,
                                     .load_groups = 2,
                                     .math_registers = 192,
                                     .load_registers = 64};
+// For rows of 64, and for rows of 256, whose sums take most registers.
+constexpr PrefillTile kF8NarrowTile{.kv = 64,
+                                    .stages = 3,
+                                    .staged = 4,
+                                    .load_groups = 1,
+                                    .math_registers = 216,
+                                    .load_registers = 72};
+constexpr PrefillTile kF8WideTile{
+    .kv = 64, .staged = 4, .load_groups = 1, .math_registers = 216, .load_registers = 72};
+
+// The tile for pages whose tokens have scales: shorter, for they need room.
+constexpr PrefillTile with_token_scales(PrefillTile tile) {
+  tile.kv = 64;
+  tile.token_scales = true;
+  return tile;
+}
 
 template <class QHalf_, DType kStored_, int kKWidth_, int kVWidth_, PrefillTile kTile>
 struct PrefillPolicy {
@@ -66,7 +86,11 @@ struct PrefillPolicy {
   static constexpr int kQSlots = kTile.q_slots;
   static constexpr int kWorkSlots = kQSlots + 1;
   static constexpr int kBoxTokens = kTile.box;
-  static constexpr int kStaged = kTile.staged;
+  static constexpr bool kTokenScales = kTile.token_scales;
+  // A tile's scales are looked at after its K was given back, when the one after may be there and
+  // the one after that be on its way.
+  static constexpr int kScaleSlots = kTokenScales ? kStages + 1 : 1;
+  static constexpr int kScaleTokens = kTokenScales ? kKv : 1;
 
   static constexpr int kGroups = kTile.groups;
   static constexpr int kRows = 64 * kGroups;
@@ -74,6 +98,11 @@ struct PrefillPolicy {
   static constexpr int kThreads = kGroups * kWarpgroup + kLoadThreads;
   static constexpr int kMathRegisters = kTile.math_registers;
   static constexpr int kLoadRegisters = kTile.load_registers;
+
+  // Fewer than a tile's K and V are.
+  static constexpr int kLoads = kKv * (kKChunks + kVChunks) * 4 / kLoadThreads;
+  static constexpr int kStaged =
+      std::min(kTile.staged, static_cast<int>(std::bit_floor(kLoads - 1u)));
 
   static constexpr int kQBytes = kKChunks * kRows * kChunkBytes;
   static constexpr int kKBytes = kKChunks * kKv * kChunkBytes;
@@ -100,6 +129,7 @@ struct PrefillParams {
   int32_t box_tokens = 0;        // tokens of a page that are brought together
   const std::byte* k = nullptr;  // of page 0 at granule 0
   const std::byte* v = nullptr;
+  const std::byte* scales = nullptr;  // of tokens: of page 0 at granule 0
   void* out = nullptr;
   const float* sinks = nullptr;  // [H], nullable
   float score_factor = 1.0f;     // of q k^T; to units of log 2, or to tanh's argument
@@ -117,6 +147,16 @@ struct PrefillWork {
   AttnSeq seq;
 };
 
+// Scales of a tile's tokens, as the softmax wants them. V's goes into the exponent of a token's
+// weight, so that weights stay within 1 whatever the scales are; the sum of weights, which V's
+// scale is no part of, takes it out again.
+template <int kTokens>
+struct TokenScales {
+  float k[kTokens];
+  float log2_v[kTokens];
+  float inverse_v[kTokens];
+};
+
 template <class P>
 struct PrefillShared {
   uint8_t q[P::kQSlots][P::kQBytes];
@@ -125,6 +165,7 @@ struct PrefillShared {
   uint8_t staged[P::kStaged * P::kLoadThreads * 16 + 16];
   PrefillWork work[P::kWorkSlots];
   float row_factors[P::kRows];  // of scores, where q was scaled
+  TokenScales<P::kScaleTokens> scales[P::kScaleSlots];
   Barrier work_told[P::kWorkSlots], work_done[P::kWorkSlots];
   Barrier q_full[P::kQSlots], q_empty[P::kQSlots];
   Barrier k_full[P::kStages], k_empty[P::kStages];

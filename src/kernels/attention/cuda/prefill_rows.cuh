@@ -14,6 +14,22 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+// This thread's columns i and i + 1 of something a tile has for each token; i is even.
+__device__ inline float2 of_columns(const float* tokens, int i) {
+  return *reinterpret_cast<const float2*>(tokens + 8 * (i / 4) + 2 * (threadIdx.x % 4));
+}
+
+// Scores times their tokens' scales of K.
+template <int kN>
+__device__ inline void scale_columns(float (&s)[kN], const float* k) {
+#pragma unroll
+  for (int i = 0; i < kN; i += 4) {
+    const float2 scale = of_columns(k, i);
+    s[i] *= scale.x, s[i + 1] *= scale.y;
+    s[i + 2] *= scale.x, s[i + 3] *= scale.y;
+  }
+}
+
 // Rows of a work are [token][head]; those past its end do what its last row does, in vain.
 struct PrefillRows {
   int32_t begin[2], end[2];      // tokens that each row sees
@@ -61,15 +77,27 @@ struct PrefillRows {
     }
   }
 
-  // Scores become exp2(score - max); returns what sums so far are to be multiplied by.
-  template <int kN>
-  __device__ void softmax(float (&s)[kN], float softcap, float (&alpha)[2]) {
+  // Scores become exp2(score - max); returns what sums so far are to be multiplied by. Where tokens
+  // have scales, weights contain V's, and so does max.
+  template <int kN, class Scales = void>
+  __device__ void softmax(float (&s)[kN], float softcap, float (&alpha)[2],
+                          [[maybe_unused]] const Scales* scales = nullptr) {
+    constexpr bool kScaled = !std::is_void_v<Scales>;
     float scale[2] = {factor[0], factor[1]};
     if (softcap > 0) {
 #pragma unroll
       for (int i = 0; i < kN; ++i) {  // tanh(x) = 1 - 2 / (exp(2 x) + 1)
         const float e = exp2_fast(2 * kLog2E * scale[i / 2 % 2] * s[i]);
         if (s[i] > -INFINITY) s[i] = softcap * (1 - __fdividef(2, e + 1));
+      }
+      scale[0] = scale[1] = 1;
+    }
+    if constexpr (kScaled) {
+#pragma unroll
+      for (int i = 0; i < kN; i += 2) {
+        const float2 more = of_columns(scales->log2_v, i);
+        s[i] = fmaf(s[i], scale[i / 2 % 2], more.x);
+        s[i + 1] = fmaf(s[i + 1], scale[i / 2 % 2], more.y);
       }
       scale[0] = scale[1] = 1;
     }
@@ -90,10 +118,14 @@ struct PrefillRows {
     }
     float more[2] = {0, 0};  // every second column: shorter chains of additions
 #pragma unroll
-    for (int i = 0; i < kN; ++i) {
+    for (int i = 0; i < kN; i += 2) {
       const int row = i / 2 % 2;
+      float2 counted = {1, 1};
+      if constexpr (kScaled) counted = of_columns(scales->inverse_v, i);
       s[i] = exp2_fast(fmaf(s[i], scale[row], -base[row]));
-      (i % 2 == 0 ? sum : more)[row] += s[i];
+      s[i + 1] = exp2_fast(fmaf(s[i + 1], scale[row], -base[row]));
+      sum[row] = fmaf(s[i], counted.x, sum[row]);
+      more[row] = fmaf(s[i + 1], counted.y, more[row]);
     }
     sum[0] += more[0], sum[1] += more[1];
   }

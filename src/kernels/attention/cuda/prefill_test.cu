@@ -124,14 +124,45 @@ TEST_F(WgmmaAttention, MatchesReferenceOfEachWidthAndGroup) {
 TEST_F(WgmmaAttention, MatchesReferenceOfEachType) {
   Random random(2);
   const AttnShape shape{.heads = 16, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
-  const DType types[][2] = {{DType::f16, DType::f16},
-                            {DType::f8e4m3, DType::bf16},
-                            {DType::f8e5m2, DType::bf16},
-                            {DType::f8e4m3, DType::f16}};
-  for (const auto& [pages, q] : types) {
-    AttnCase c = rounded_case(shape, kRagged, pages, q, random);
-    if (is_f8(pages)) c.k_scale = 0.02f, c.v_scale = 0.5f;
-    expect_matches(c, q, {16, 64});
+  expect_matches(rounded_case(shape, kRagged, DType::f16, DType::f16, random), DType::f16,
+                 {16, 64});
+}
+
+TEST_F(WgmmaAttention, MatchesReferenceOfF8) {
+  Random random(8);
+  for (const auto& [keys, values] : {std::pair{64, 64}, {128, 128}, {192, 128}, {256, 256}}) {
+    for (const int32_t window : {0, 100}) {
+      const AttnShape shape{
+          .heads = 16, .kv_heads = 2, .k_dim = keys, .v_dim = values, .window = window};
+      for (const DType pages : {DType::f8e4m3, DType::f8e5m2}) {
+        AttnCase c = rounded_case(shape, kRagged, pages, DType::bf16, random);
+        c.k_scale = 0.02f, c.v_scale = 0.5f;
+        expect_matches(c, DType::bf16, {16, 64});
+      }
+    }
+  }
+}
+
+// The weights of tokens whose values are 2^20 apart, and values that are nothing.
+TEST_F(WgmmaAttention, ScalesOfTokens) {
+  Random random(9);
+  for (const auto& [keys, values] : {std::pair{64, 64}, {128, 128}, {192, 128}, {256, 256}}) {
+    for (const int32_t window : {0, 100}) {
+      const AttnShape shape{
+          .heads = 16, .kv_heads = 2, .k_dim = keys, .v_dim = values, .window = window};
+      AttnCase c = rounded_case(shape, kRagged, DType::f8e4m3, DType::bf16, random);
+      c.token_scales = true;
+      c.sinks = random.normal(shape.heads, 2.0f);
+      if (window > 0) c.softcap = 3;
+      expect_matches(c, DType::bf16, {16, 32, 64});
+      for (std::vector<float>& v : c.v) {
+        for (size_t i = 0; i < v.size(); ++i) {
+          const size_t token = i / static_cast<size_t>(values);
+          v[i] *= token % 7 == 3 ? 0.0f : std::ldexp(1.0f, static_cast<int>(token % 21) - 10);
+        }
+      }
+      expect_matches(c, DType::bf16, {16});
+    }
   }
 }
 
@@ -190,12 +221,14 @@ TEST_F(WgmmaAttention, RandomBatches) {
 TEST_F(WgmmaAttention, ARowIsAlwaysTheSame) {
   Random random(6);
   for (const int32_t window : {0, 128}) {
-    for (const DType pages : {DType::bf16, DType::f8e4m3}) {
+    for (const auto& [pages, own] :
+         {std::pair{DType::bf16, false}, {DType::f8e4m3, false}, {DType::f8e4m3, true}}) {
       const AttnShape shape{
           .heads = 12, .kv_heads = 2, .k_dim = 192, .v_dim = 128, .window = window};
       AttnCase all =
           rounded_case(shape, {{200, 500}, {33, 77}, {90, 90}}, pages, DType::bf16, random);
       all.sinks = random.normal(shape.heads, 2.0f);
+      all.token_scales = own;
       const std::vector<float> whole = run_wgmma(all, DType::bf16, 64);
       EXPECT_EQ(whole, run_wgmma(all, DType::bf16, 16));
       for (const int32_t cut : {1, 77, 128, 199}) {
@@ -227,8 +260,11 @@ TEST(WgmmaTakes, SaysWhyNot) {
   other = kv;
   other.dtype = DType::f8e4m3;
   EXPECT_TRUE(wgmma_takes(shape, other, DType::bf16).has_value());
+  EXPECT_FALSE(wgmma_takes(shape, other, DType::f16).has_value());
   other.scales_offset_bytes = 0;
-  EXPECT_FALSE(wgmma_takes(shape, other, DType::bf16).has_value());
+  EXPECT_TRUE(wgmma_takes(shape, other, DType::bf16).has_value());
+  other.dtype = DType::f8e5m2;
+  EXPECT_NE(wgmma_takes(shape, other, DType::bf16).error().text.find("scales"), std::string::npos);
 }
 
 TEST_F(WgmmaAttention, NothingToDo) {

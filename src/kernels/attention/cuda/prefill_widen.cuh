@@ -57,14 +57,17 @@ class WideningLoader {
   static constexpr int kAhead = P::kStaged;
   static constexpr int kFind = kLoads - kAhead - kStep;  // when the next tile is looked up
   static constexpr int kRun = 16;                        // tokens that lie together in any page
+  static constexpr int kWarpTokens = kWarp / 4;          // of a block
   static constexpr uint32_t kLoadBytes = P::kLoadThreads * kCodes;
 
+  static_assert(!P::kTokenScales || 2 * kBlocks * kWarpTokens <= kWarp);
   static_assert(kAhead < kLoads && (kAhead & (kAhead - 1)) == 0 && kFind >= 0);
   static_assert(kLoads % kStep == 0 && kKLoads % kStep == 0 && kAhead % kStep == 0);
 
   // Where this warp's runs of a tile's tokens lie, in granules: one of each block of kLoadTokens,
   // known to the lane of the block's number.
   struct Runs {
+    uint32_t page = 0;
     uint32_t k = 0;
     uint32_t v = 0;
     int32_t token = 0;  // this thread's in the first block
@@ -86,10 +89,43 @@ class WideningLoader {
     if (lane < kBlocks && token < end_ && token + kRun > begin_) {
       const uint32_t granule = __ldg(pages_ + (token >> p_.page_shift));
       const uint32_t run = (head_row_ + (token & (p_.page_tokens - 1))) / kRun;
+      runs.page = granule;
       runs.k = granule + run * (kRun * P::kKWidth / static_cast<int>(kGranuleBytes));
       runs.v = granule + run * (kRun * P::kVWidth / static_cast<int>(kGranuleBytes));
     }
     return runs;
+  }
+
+  // A scale of one token of the tile: lanes know K's of the warp's tokens, then V's. Read early.
+  __device__ float find_scale(const Runs& runs) const {
+    const int lane = thread_ % kWarp, block = lane / kWarpTokens % kBlocks;
+    const uint32_t page = __shfl_sync(~0u, runs.page, block);
+    const uint32_t token = scale_token(runs.token / kWarpTokens * kWarpTokens) - begin_;
+    if (lane >= 2 * kBlocks * kWarpTokens || token >= static_cast<uint32_t>(end_ - begin_))
+      return 1;
+    const int32_t slot = static_cast<int32_t>(token + begin_) & (p_.page_tokens - 1);
+    const int32_t head_row = head_row_ + (holds_v_scale() ? p_.shape.kv_heads * p_.page_tokens : 0);
+    const std::byte* scales = p_.scales + int64_t{page} * kGranuleBytes;
+    return __ldg(reinterpret_cast<const float*>(scales) + head_row + slot);
+  }
+
+  // The token of the lane's scale, where the warp's first token of the first block is `first`.
+  __device__ int32_t scale_token(int32_t first) const {
+    const int lane = thread_ % kWarp;
+    return first + lane / kWarpTokens % kBlocks * kLoadTokens + lane % kWarpTokens;
+  }
+  __device__ bool holds_v_scale() const { return thread_ % kWarp / (kBlocks * kWarpTokens) == 1; }
+
+  __device__ void write_scale(float scale) {
+    auto& to = s_.scales[scales_.slot];
+    const int32_t token = scale_token(thread_ / kWarp * kWarpTokens);
+    if (holds_v_scale()) {
+      to.log2_v[token] = __log2f(scale);
+      to.inverse_v[token] = __fdividef(1.0f, scale);
+    } else if (thread_ % kWarp < kBlocks * kWarpTokens) {
+      to.k[token] = scale;
+    }
+    scales_.step();
   }
 
   // Asks for load `i` of a round, of one tile's K, then of the tile before's V: into place `n` of
@@ -168,8 +204,11 @@ class WideningLoader {
     for (int i = 0; i < kAhead; i += kStep) ask_step(k, v, next, i);
     for (int32_t tile = first; tile <= end; ++tile) {  // of K; V's is the one before
       if (tile < end) {
+        float scale = 1;
+        if constexpr (P::kTokenScales) scale = find_scale(k);
         s_.k_empty[k_.slot].wait(k_.parity ^ 1);
         steps<0, kKLoads, true>(k, v, next, tile, shared_address(s_.k[k_.slot]) + place_);
+        if constexpr (P::kTokenScales) write_scale(scale);
         filled(s_.k_full[k_.slot]);
         k_.step();
       } else {
@@ -200,6 +239,7 @@ class WideningLoader {
   const std::byte* k_from_ = nullptr;
   const std::byte* v_from_ = nullptr;
   Ring<P::kStages> k_, v_;
+  Ring<P::kScaleSlots> scales_;
 };
 
 }  // namespace ashlar::cuda
