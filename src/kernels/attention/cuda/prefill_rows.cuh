@@ -8,12 +8,6 @@
 
 namespace ashlar::cuda {
 
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // This thread's columns i and i + 1 of something a tile has for each token; i is even.
 __device__ inline float2 of_columns(const float* tokens, int i) {
   return *reinterpret_cast<const float2*>(tokens + 8 * (i / 4) + 2 * (threadIdx.x % 4));
@@ -87,7 +81,7 @@ struct PrefillRows {
     if (softcap > 0) {
 #pragma unroll
       for (int i = 0; i < kN; ++i) {  // tanh(x) = 1 - 2 / (exp(2 x) + 1)
-        const float e = exp2_fast(2 * kLog2E * scale[i / 2 % 2] * s[i]);
+        const float e = exp2_approx(2 * kLog2E * scale[i / 2 % 2] * s[i]);
         if (s[i] > -INFINITY) s[i] = softcap * (1 - __fdividef(2, e + 1));
       }
       scale[0] = scale[1] = 1;
@@ -112,7 +106,7 @@ struct PrefillRows {
       largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
       largest = fmaxf(max[row], largest * scale[row]);
       base[row] = largest == -INFINITY ? 0 : largest;
-      alpha[row] = exp2_fast(max[row] - base[row]);
+      alpha[row] = exp2_approx(max[row] - base[row]);
       max[row] = largest;
       sum[row] *= alpha[row];
     }
@@ -122,8 +116,8 @@ struct PrefillRows {
       const int row = i / 2 % 2;
       float2 counted = {1, 1};
       if constexpr (kScaled) counted = of_columns(scales->inverse_v, i);
-      s[i] = exp2_fast(fmaf(s[i], scale[row], -base[row]));
-      s[i + 1] = exp2_fast(fmaf(s[i + 1], scale[row], -base[row]));
+      s[i] = exp2_approx(fmaf(s[i], scale[row], -base[row]));
+      s[i + 1] = exp2_approx(fmaf(s[i + 1], scale[row], -base[row]));
       sum[row] = fmaf(s[i], counted.x, sum[row]);
       more[row] = fmaf(s[i + 1], counted.y, more[row]);
     }
@@ -138,7 +132,7 @@ struct PrefillRows {
       total += __shfl_xor_sync(~0u, total, 2);
       if (p.sinks != nullptr) {
         const int head = work.head_begin + (row0 + 8 * i) % work.n_heads;
-        total += exp2_fast(p.sinks[head] * kLog2E - max[i]);
+        total += exp2_approx(p.sinks[head] * kLog2E - max[i]);
       }
       scale[i] = p.v_scale / total;
     }
