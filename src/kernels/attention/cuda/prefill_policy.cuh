@@ -62,10 +62,14 @@ constexpr PrefillTile kF8NarrowTile{.kv = 64,
 constexpr PrefillTile kF8WideTile{
     .kv = 64, .staged = 4, .load_groups = 1, .math_registers = 216, .load_registers = 72};
 
-// The tile for pages whose tokens have scales: shorter, for they need room.
+// The tile for pages whose tokens have scales.
 constexpr PrefillTile with_token_scales(PrefillTile tile) {
-  tile.kv = 64;
   tile.token_scales = true;
+  return tile;
+}
+// Where nothing else is left to make room for them.
+constexpr PrefillTile fewer_loads(PrefillTile tile) {
+  tile.staged /= 2;
   return tile;
 }
 
