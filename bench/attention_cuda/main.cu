@@ -98,6 +98,7 @@ int bench(const Options& options) {
   for (const Case& c : cases())
     if (std::strstr(c.name, options.filter.c_str()) != nullptr)
       measure(c, options, card, arena, run);
+  std::fputs(ratios_json(run).c_str(), stdout);
   if (!options.json) std::fputs(tables(run).c_str(), stderr);
   int n_wrong = 0;
   for (const Result& r : run.results) n_wrong += !(r.error <= kMostError);

@@ -35,17 +35,32 @@ double time_of(const Run& run, std::string_view name) {
   return 0;
 }
 
-std::string ratio_table(const Run& run) {
-  std::string text;
+struct MeasuredRatio {
+  Ratio ratio;
+  double of_us = 0;
+  double over_us = 0;
+  double times() const { return of_us / over_us; }
+};
+
+std::vector<MeasuredRatio> measured_ratios(const Run& run) {
+  std::vector<MeasuredRatio> measured;
   for (const Ratio& ratio : ratios()) {
-    const double of = time_of(run, ratio.of), over = time_of(run, ratio.over);
-    if (of == 0 || over == 0) continue;
-    text += fmt::format("{:<44} {:>9} {:>9} {:>6.3f} {:>5.2f}{}\n", ratio.what, mark(of),
-                        mark(over), of / over, ratio.most, of / over > ratio.most ? " MISSED" : "");
+    const MeasuredRatio m{ratio, time_of(run, ratio.of), time_of(run, ratio.over)};
+    if (m.of_us > 0 && m.over_us > 0) measured.push_back(m);
   }
-  if (text.empty()) return text;
-  return fmt::format("\n{:<44} {:>9} {:>9} {:>6} {:>5}\n", "Ratios", "us", "over", "is", "most") +
-         text;
+  return measured;
+}
+
+std::string ratio_table(const Run& run) {
+  const std::vector<MeasuredRatio> measured = measured_ratios(run);
+  if (measured.empty()) return "";
+  std::string text =
+      fmt::format("\n{:<44} {:>9} {:>9} {:>6} {:>5}\n", "Ratios", "us", "over", "is", "most");
+  for (const MeasuredRatio& m : measured)
+    text += fmt::format("{:<44} {:>9} {:>9} {:>6.3f} {:>5.2f}{}\n", m.ratio.what, mark(m.of_us),
+                        mark(m.over_us), m.times(), m.ratio.most,
+                        m.times() > m.ratio.most ? " MISSED" : "");
+  return text;
 }
 
 }  // namespace
@@ -71,6 +86,16 @@ std::string to_json(const Result& r, const CardRoof& roof) {
       r.c.name, r.c.section, to_text(r.c), r.body, r.picked, r.us, work.bytes, work.flops,
       roof.us(work), percent(r, roof), r.error, r.n_blocks, number(marks.best), marks.best_name,
       number(marks.required), number(marks.aim));
+}
+
+std::string ratios_json(const Run& run) {
+  std::string text;
+  for (const MeasuredRatio& m : measured_ratios(run))
+    text += fmt::format(
+        R"({{"ratio": "{}", "us": {:.2f}, "over_us": {:.2f}, "times": {:.3f}, "most": {:g}}})"
+        "\n",
+        m.ratio.what, m.of_us, m.over_us, m.times(), m.ratio.most);
+  return text;
 }
 
 std::string tables(const Run& run) {

@@ -30,6 +30,8 @@ struct Run {
 
 std::string header_json(const Run& run);
 std::string to_json(const Result& result, const CardRoof& roof);
+// A line for each ratio whose cases were measured.
+std::string ratios_json(const Run& run);
 
 // A table for each section, then the ratios of cases that were measured.
 std::string tables(const Run& run);

@@ -22,6 +22,7 @@ class CudaRow {
  public:
   CudaRow(const AttentionBackend& row, const AttentionNeed& need) : row_(&row), need_(need) {}
 
+  const AttentionBackend& backend() const { return *row_; }
   std::string name() const { return fmt::format("{} {}", row_->name, ashlar::name(need_.step)); }
 
   Status takes(const PagedView& kv) const {
