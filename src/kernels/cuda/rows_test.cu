@@ -87,6 +87,46 @@ TEST_F(CudaRows, Groups) {
   }
 }
 
+TEST_F(CudaRows, LongPages) {
+  Random random(14);
+  const AttnShape shape{.heads = 8, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
+  for (const RowTypes& types : {kRowTypes[0], kRowTypes[2]}) {
+    expect_rows_match(heads_case(shape, kFewSteps, types, random), {128, 256, 2048});
+    expect_rows_match(heads_case(shape, kFewPrompts, types, random), {128, 256, 2048});
+  }
+}
+
+// Where splits of `split` tokens begin and end.
+std::vector<SeqLength> around(int32_t split) {
+  std::vector<SeqLength> lengths;
+  for (const int32_t edge : {split, 2 * split}) {
+    for (const int32_t near : {-1, 0, 1, 3}) lengths.push_back({1 + (near & 1), edge + near});
+  }
+  return lengths;
+}
+
+TEST_F(CudaRows, AroundTheSplitsOfEachRow) {
+  Random random(15);
+  const AttnShape shape{.heads = 16, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
+  for (const RowTypes& types : {kRowTypes[0], kRowTypes[2]}) {
+    std::set<std::pair<bool, int32_t>> splits;
+    for (const RowCase& c :
+         {heads_case(shape, {{1, 9}}, types, random), latent_case(16, {{1, 9}}, types, random),
+          latent_case(128, {{1, 9}}, types, random)}) {
+      const DeviceCase on_device(c, {});
+      each_row(on_device, [&](const CudaRow& row) {
+        splits.insert({c.latent > 0, row.plan(on_device.kv(), {}, 132).tiling.kv_split});
+      });
+    }
+    for (const auto& [latent, split] : splits) {
+      if (split == 0) continue;
+      expect_rows_match(latent ? latent_case(16, around(split), types, random)
+                               : heads_case(shape, around(split), types, random),
+                        {32});
+    }
+  }
+}
+
 TEST_F(CudaRows, HeadsOverLatents) {
   Random random(5);
   for (const int32_t heads : {1, 2, 8, 20, 63, 65, 100, 128}) {
