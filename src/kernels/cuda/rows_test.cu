@@ -109,19 +109,20 @@ TEST_F(CudaRows, AroundTheSplitsOfEachRow) {
   Random random(15);
   const AttnShape shape{.heads = 16, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
   for (const RowTypes& types : {kRowTypes[0], kRowTypes[2]}) {
-    std::set<std::pair<bool, int32_t>> splits;
-    for (const RowCase& c :
-         {heads_case(shape, {{1, 9}}, types, random), latent_case(16, {{1, 9}}, types, random),
-          latent_case(128, {{1, 9}}, types, random)}) {
-      const DeviceCase on_device(c, {});
+    std::set<std::pair<int32_t, int32_t>> splits;  // heads over latents (0: heads of their own)
+    for (const int32_t over_latents : {0, 16, 128}) {
+      const std::vector<SeqLength> one = {{1, 9}};
+      const DeviceCase on_device(over_latents > 0 ? latent_case(over_latents, one, types, random)
+                                                  : heads_case(shape, one, types, random),
+                                 {});
       each_row(on_device, [&](const CudaRow& row) {
-        splits.insert({c.latent > 0, row.plan(on_device.kv(), {}, 132).tiling.kv_split});
+        splits.insert({over_latents, row.plan(on_device.kv(), {}, 132).tiling.kv_split});
       });
     }
-    for (const auto& [latent, split] : splits) {
+    for (const auto& [over_latents, split] : splits) {
       if (split == 0) continue;
-      expect_rows_match(latent ? latent_case(16, around(split), types, random)
-                               : heads_case(shape, around(split), types, random),
+      expect_rows_match(over_latents > 0 ? latent_case(over_latents, around(split), types, random)
+                                         : heads_case(shape, around(split), types, random),
                         {32});
     }
   }
@@ -280,9 +281,10 @@ TEST_F(CudaRows, NoRowIsLeftOut) {
     });
   };
   for (const auto& [k_dim, v_dim] : kWidths) {
-    for (const RowTypes& types : kRowTypes)
-      visit(heads_case({.heads = 4, .kv_heads = 2, .k_dim = k_dim, .v_dim = v_dim}, {{1, 5}}, types,
-                       random));
+    for (const int32_t heads : {4, 32}) {
+      const AttnShape shape{.heads = heads, .kv_heads = 2, .k_dim = k_dim, .v_dim = v_dim};
+      for (const RowTypes& types : kRowTypes) visit(heads_case(shape, {{1, 5}}, types, random));
+    }
   }
   visit(latent_case(64, {{1, 5}}, kRowTypes[0], random));
   visit(latent_case(64, {{1, 5}}, kRowTypes[2], random));

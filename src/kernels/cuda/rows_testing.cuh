@@ -176,6 +176,9 @@ inline void each_row(const DeviceCase& c, const std::function<void(const CudaRow
     for (const StepForm step : {StepForm::decode, StepForm::prefill}) {
       const AttentionNeed need = c.need(step);
       if (step == StepForm::decode && most_tokens > kMostDecodeTokens) continue;
+      // Rows over latents do the same in both.
+      if (step == StepForm::prefill && c.get().latent > 0 && most_tokens <= kMostDecodeTokens)
+        continue;
       if (!refusal(row, card, need).empty()) continue;
       const CudaRow taken(row, need);
       if (taken.takes(c.kv())) visit(taken);
