@@ -48,7 +48,7 @@ def case_table(section, rows):
     lines = [cells([f"{section}, µs", "best public", "here", "of the roof", "error", "body"]),
              "|---|---|---:|---:|---:|---|"]
     lines += [cells([row["what"], best(row), time(row["us"]), f"{row['roof_percent']:.0f} %",
-                     f"{row['relative_error']:.1e}", f"`{row['body']}`"]) for row in rows]
+                     f"{row['relative_error']:.1e}".replace("e-0", "e-"), f"`{row['body']}`"]) for row in rows]
     return "\n".join(lines)
 
 
@@ -59,15 +59,17 @@ def ratio_table(rows):
 
 
 def text_of(head):
-    return f"""## Attention on an {head['device']}
+    matmul = f"{head['matmul_tflop_per_s']:.0f} TFLOP/s (cuBLASLt, 8192 cubed, bf16)"
+    return f"""
+## Attention on an {head['device']}
 
-`build/cuda/bench/attention_cuda`, {head['date']}, commit {head['commit']}: the bodies alone, each case the one that the
-table of backends picks, pages of 64 tokens anywhere in an arena of 8 GiB, bf16 queries. Medians of
-{head['repetitions']}, everything a step launches included, other data written through the L2 cache before each. The roof
-is measured in the same run: reads {head['read_gb_per_s'] / 1000:.2f} TB/s, products {head['matmul_tflop_per_s']:.0f}
-TFLOP/s (cuBLASLt, 8192 cubed, bf16). Errors are relative, of 512 rows, against sums in double of the numbers that the
-cache stands for. `32 x 8192`: 32 sequences of 8192 tokens, one query token each. *Best public*: the fastest public
-kernel that we measured on such a card; where it is given FP8 queries, it computes less exactly (2.7e-2 for latents).
+{head['date']}, commit {head['commit']}, `build/cuda/bench/attention_cuda`: medians of {head['repetitions']}, everything a step launches included, other data written through the L2 cache before each. Pages of 64 tokens anywhere in an arena of 8 GiB, bf16 queries, the body that the table of backends picks.
+
+- **case**: `32 x 8192` is 32 sequences of 8192 tokens with one query each.
+- **best public**: the fastest public kernel that we measured on such a card; one with FP8 queries computes less exactly (2.7e-2 over latents).
+- **of the roof**: the least time for the bytes or for the products, whichever is larger, at what the same run measured: reads {head['read_gb_per_s'] / 1000:.2f} TB/s, products {matmul}.
+- **error**: relative, of 512 rows, against sums in double of the numbers that the cache stands for.
+
 What holds each body is in `docs/kernels/`.
 """
 
