@@ -59,7 +59,7 @@ class DeviceSequences {
         const uint32_t entry = pages.table(i)[page];
         all.push_back(entry == kAbsurd ? entry : entry + before);
       }
-      all.push_back(kAbsurd);
+      all.insert(all.end(), 9, kAbsurd);
     }
     return all;
   }
