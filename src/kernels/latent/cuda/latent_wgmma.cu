@@ -1,3 +1,4 @@
+#include "kernels/latent/cuda/latent_codes.cuh"
 #include "kernels/latent/cuda/latent_wgmma.cuh"
 
 #include "kernels/latent/cuda/launch.cuh"
@@ -11,10 +12,16 @@ constexpr int64_t kBlockBytes = kWgmmaRows * kLatentWidth * int64_t{sizeof(float
 
 template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
+  constexpr bool kF8 = is_f8(kStored);
   const LatentArgs args = latent_args(plan, p, kWgmmaRows, kBlockBytes);
-  const CUtensorMap map = is_f8(kStored) ? CUtensorMap{} : row_map(p.kv, p.kv.page_tokens);
-  auto* kernel = latent_wgmma<Query, kStored>;
-  constexpr int kBytes = sizeof(WgmmaShared);
+  const CUtensorMap map = row_map(p.kv, p.kv.page_tokens);
+  void (*kernel)(LatentArgs, CUtensorMap) = nullptr;
+  if constexpr (kF8) {
+    kernel = latent_codes<Query, kStored>;
+  } else {
+    kernel = latent_wgmma<Query>;
+  }
+  constexpr int kBytes = kF8 ? sizeof(CodesShared) : sizeof(WgmmaShared);
   CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   kernel<<<static_cast<unsigned>(plan.n_blocks * args.blocks), kWgmmaThreads + 128, kBytes,
            stream>>>(args, map);

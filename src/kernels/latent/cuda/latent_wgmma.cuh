@@ -16,7 +16,7 @@
 //
 // Queries (64 x 576) and two tiles fill shared memory; halves of a tile are filled again as soon as
 // the warpgroup whose columns they are has done with them, by a third warpgroup whose four warps
-// own a half each: tensor copies, or for FP8 rows loads that are widened to f16 on the way. P1
+// own a half each: tensor copies. P1
 // lies where the second tile's rotated columns lay.
 
 #include "kernels/attention/cuda/state.cuh"
@@ -30,12 +30,9 @@ constexpr int kWgmmaThreads = 256;  // that multiply
 // Named barriers of the two warpgroups; 0 is __syncthreads.
 enum WgmmaSync { kBoth = 1, kFirst, kSecond, kOwn };
 
-template <class Query, DType kStored>
+template <class Half>
 class WgmmaBlock {
  public:
-  static constexpr bool kF8 = is_f8(kStored);
-  using Half = std::conditional_t<kF8, __half, Query>;
-
   __device__ WgmmaBlock(const LatentArgs& args, WgmmaShared& shared)
       : args_(args),
         shared_(shared),
@@ -87,14 +84,11 @@ class WgmmaBlock {
     if (first_row_ + row < work_rows(work)) {
       const WorkRow at = work_row(work, first_row_ + row);
       const auto* from = reinterpret_cast<const uint4*>(
-          static_cast<const Query*>(args_.q) +
+          static_cast<const Half*>(args_.q) +
           (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentQ);
 #pragma unroll
       for (int i = 0; i < 18; ++i) q[i] = from[part + 4 * i];
     }
-    float back = 1;
-    if constexpr (kF8 && std::is_same_v<Query, __nv_bfloat16>) back = fit_f16(q);
-    if (part == 0) shared_.row_scale[row] = back;
     const uint32_t to = shared_address(shared_.queries);
 #pragma unroll
     for (int i = 0; i < 18; ++i) {
@@ -108,33 +102,12 @@ class WgmmaBlock {
     fence_proxy_async();
     sync_threads(kBoth, kWgmmaThreads);
   }
-  // A bf16 row, held by four threads, as f16 by a power of two; returns the power that undoes it.
-  __device__ static float fit_f16(uint4 (&q)[18]) {
-    auto* pairs = reinterpret_cast<__nv_bfloat162*>(q);
-    float largest = 0;
-#pragma unroll
-    for (int i = 0; i < 72; ++i) {
-      const float2 x = __bfloat1622float2(pairs[i]);
-      largest = fmaxf(largest, fmaxf(fabsf(x.x), fabsf(x.y)));
-    }
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-    const PowerOfTwo power(largest);
-#pragma unroll
-    for (int i = 0; i < 72; ++i) {
-      const float2 x = __bfloat1622float2(pairs[i]);
-      reinterpret_cast<uint32_t*>(q)[i] = pack<__half>(x.x * power.there, x.y * power.there);
-    }
-    return power.back;
-  }
-
   __device__ void start_rows(const CudaWork& work) {
     all_see_ = work.q_position + work.token_begin + 1;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = first_row_ + row_ + 8 * r;
       const bool used = row < work_rows(work);
-      scale_[r] = args_.score_scale * shared_.row_scale[row_ + 8 * r];
       row_end_[r] = used ? work.q_position + work_row(work, row).token + 1 : kv_end_;
     }
   }
@@ -215,7 +188,7 @@ class WgmmaBlock {
   // s = what tile kTile's tokens score, not scaled, -inf where not seen.
   template <int kTile>
   __device__ void score(int at) {
-    if (!kF8 && at + kPairTile > kv_end_) {
+    if (at + kPairTile > kv_end_) {
       await_half(kTile, 0), await_half(kTile, 1);
       clear_tokens<PairTile>(tile(kTile), kv_end_ - at, thread_, 128);
       fence_proxy_async();
@@ -256,7 +229,7 @@ class WgmmaBlock {
     for (int i = 0; i < 8; ++i) m = fmaxf(m, fmaxf(s_[4 * i + 2 * r], s_[4 * i + 2 * r + 1]));
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-    return m == -CUDART_INF_F ? m : m * scale_[r];
+    return m == -CUDART_INF_F ? m : m * args_.score_scale;
   }
   // Raises the row's maximum to `m` at least; returns the factor of what the row holds.
   __device__ float grow(int r, float m) {
@@ -270,8 +243,8 @@ class WgmmaBlock {
     sum_[0] = sum_[1] = 0;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      const float low = exp2_approx(__fmaf_rn(s_[2 * i], scale_[i % 2], -from[i % 2]));
-      const float high = exp2_approx(__fmaf_rn(s_[2 * i + 1], scale_[i % 2], -from[i % 2]));
+      const float low = exp2_approx(__fmaf_rn(s_[2 * i], args_.score_scale, -from[i % 2]));
+      const float high = exp2_approx(__fmaf_rn(s_[2 * i + 1], args_.score_scale, -from[i % 2]));
       sum_[i % 2] += low + high;
       p[i] = pack<Half>(low, high);
     }
@@ -398,12 +371,12 @@ class WgmmaBlock {
       const WorkRow at = work_row(work, row);
       const float factor = final_factor(m_[r], d_[r], -CUDART_INF_F, args_.v_scale);
       auto* pairs = reinterpret_cast<uint32_t*>(
-          static_cast<Query*>(args_.out) +
+          static_cast<Half*>(args_.out) +
           (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentWidth +
           first_column());
 #pragma unroll
       for (int i = 0; i < 32; ++i)
-        pairs[4 * i] = pack<Query>(o_[4 * i + 2 * r] * factor, o_[4 * i + 2 * r + 1] * factor);
+        pairs[4 * i] = pack<Half>(o_[4 * i + 2 * r] * factor, o_[4 * i + 2 * r + 1] * factor);
     }
   }
 
@@ -416,7 +389,6 @@ class WgmmaBlock {
   int kv_end_ = 0;
   int all_see_ = 0;  // positions that every row sees
   int row_end_[2] = {};
-  float scale_[2] = {};
   uint32_t parity_[2] = {};
   float sum_[2];  // of the last probabilities
   float m_[2], d_[2], total_m_[2], total_d_[2];
@@ -424,7 +396,7 @@ class WgmmaBlock {
   float o_[128];  // rows by 256 columns
 };
 
-template <class Query, DType kStored>
+template <class Half>
 __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
     latent_wgmma(const __grid_constant__ LatentArgs args, const __grid_constant__ CUtensorMap map) {
 #if __CUDA_ARCH__ >= 900
@@ -433,17 +405,12 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
   launch_dependents();
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
-  constexpr bool kF8 = WgmmaBlock<Query, kStored>::kF8;
   if (threadIdx.x >= kWgmmaThreads) {
-    registers_give<(kF8 ? 88 : 40)>();
-    if constexpr (kF8) {
-      fill_widened<kStored>(args, shared);
-    } else {
-      fill_copied(args, &map, shared);
-    }
+    registers_give<40>();
+    fill_copied(args, &map, shared);
   } else {
-    registers_take<(kF8 ? 208 : 232)>();
-    WgmmaBlock<Query, kStored> block(args, shared);
+    registers_take<232>();
+    WgmmaBlock<Half> block(args, shared);
     for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
   }
 #endif

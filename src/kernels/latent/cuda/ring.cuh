@@ -13,8 +13,6 @@
 
 namespace ashlar::cuda {
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-
 template <int kStages>
 struct RingBarriers {
   Barrier full[kStages];   // a tile has come
@@ -108,8 +106,6 @@ class TensorRing {
   int kv_begin_ = 0;
   int kv_end_ = 0;
 };
-
-#endif
 
 template <class Tile, int kStages, int kReaders>
 class CopyRing {
