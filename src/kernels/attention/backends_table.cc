@@ -40,6 +40,7 @@ constexpr std::array kPrefillWidths = {Widths{48, 32},  Widths{64, 64},   Widths
 constexpr std::array kPrefillF8Widths = {Widths{128, 128}, Widths{192, 128}};
 constexpr std::array kMmaWidths = {Widths{48, 32}, Widths{64, 64}, Widths{96, 96}, Widths{128, 128},
                                    Widths{192, 128}};
+constexpr std::array kDecodeWidths = {Widths{64, 64}, Widths{128, 128}, Widths{192, 128}};
 constexpr std::array kWideWidths = {Widths{256, 256}};
 constexpr std::array kLatentWidths = {Widths{576, 512}};
 
@@ -104,6 +105,18 @@ constexpr std::array kTable = {
                      .pages = one_of({DType::f8e4m3}),
                      .least_page = 16,
                      .how = "the same, with warpgroups that widen FP8 to f16 on the way"},
+    AttentionBackend{.name = "cuda_decode",
+                     .form = kHeads,
+                     .least = cuda(90),
+                     .this_sm_only = true,
+                     .prefill = false,
+                     .widths = kDecodeWidths,
+                     .queries = kHalves,
+                     .pages = kHalves | kF8,
+                     .same_type = true,
+                     .token_scales = true,
+                     .least_page = 16,
+                     .how = "warp products of tokens by 8 or 16 queries, tensor copies"},
     mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/113),
     mma_row("cuda_mma_wide", kWideWidths, /*shared_kib=*/182),
     plain_row(kHeads),
