@@ -39,8 +39,10 @@ constexpr std::array kPrefillWidths = {Widths{48, 32},  Widths{64, 64},   Widths
                                        Widths{256, 256}};
 constexpr std::array kPrefillF8Widths = {Widths{64, 64}, Widths{128, 128}, Widths{192, 128},
                                          Widths{256, 256}};
-constexpr std::array kMmaWidths = {Widths{48, 32}, Widths{64, 64}, Widths{96, 96}, Widths{128, 128},
-                                   Widths{192, 128}};
+constexpr std::array kMmaWidths = {Widths{48, 32}, Widths{64, 64}, Widths{96, 96},
+                                   Widths{128, 128}};
+constexpr std::array kMma192Widths = {Widths{192, 128}};
+constexpr std::array kDecodeWidths = {Widths{64, 64}, Widths{128, 128}, Widths{192, 128}};
 constexpr std::array kWideWidths = {Widths{256, 256}};
 constexpr std::array kLatentWidths = {Widths{576, 512}};
 
@@ -111,8 +113,21 @@ constexpr std::array kTable = {
                      .how = "warpgroup products, tensor copies, warpgroups in turn"},
     wgmma_f8_row("cuda_wgmma_f8", one_of({DType::f8e4m3}), /*token_scales=*/true),
     wgmma_f8_row("cuda_wgmma_e5m2", one_of({DType::f8e5m2}), /*token_scales=*/false),
-    mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/113),
-    mma_row("cuda_mma_wide", kWideWidths, /*shared_kib=*/182),
+    AttentionBackend{.name = "cuda_decode",
+                     .form = kHeads,
+                     .least = cuda(90),
+                     .this_sm_only = true,
+                     .prefill = false,
+                     .widths = kDecodeWidths,
+                     .queries = kHalves,
+                     .pages = kHalves | kF8,
+                     .same_type = true,
+                     .token_scales = true,
+                     .least_page = 16,
+                     .how = "warp products of tokens by 8 or 16 queries, tensor copies"},
+    mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/93),
+    mma_row("cuda_mma_192", kMma192Widths, /*shared_kib=*/113),
+    mma_row("cuda_mma_256", kWideWidths, /*shared_kib=*/182),
     plain_row(kHeads),
     AttentionBackend{.name = "cuda_wgmma",
                      .form = kLatent,

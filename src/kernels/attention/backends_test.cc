@@ -61,19 +61,22 @@ TEST(Backends, TheFirstThatCanIsPicked) {
   AttentionNeed need = heads_192_128();
   EXPECT_EQ(picked({.isa = Isa::avx512_bf16}, need), "avx512_bf16");
   EXPECT_EQ(picked({.isa = Isa::avx2}, need), "avx2");
-  EXPECT_EQ(picked(cuda(90), need), "cuda_mma");
+  EXPECT_EQ(picked(cuda(90), need), "cuda_decode");
+  EXPECT_EQ(picked(cuda(80), need), "cuda_mma_192");
   need.step = StepForm::prefill;
   EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma");
-  EXPECT_EQ(picked(cuda(80), need), "cuda_mma");
-  EXPECT_EQ(picked(cuda(100), need), "cuda_mma");  // sm_90a's instructions are Hopper's alone
+  EXPECT_EQ(picked(cuda(80), need), "cuda_mma_192");
+  EXPECT_EQ(picked(cuda(100), need), "cuda_mma_192");  // sm_90a's instructions are Hopper's alone
   need.pages = DType::f8e4m3;
   EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma_f8");
   need.token_scales = true;
   EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma_f8");
   need.query = DType::f16;
-  EXPECT_EQ(picked(cuda(90), need), "cuda_mma");
+  EXPECT_EQ(picked(cuda(90), need), "cuda_mma_192");
   need.query = DType::bf16;
   EXPECT_EQ(picked(cuda(86), need), "cuda_plain");  // too little shared memory
+  need.k_dim = 128;
+  EXPECT_EQ(picked(cuda(86), need), "cuda_mma");
   need.token_scales = false;
   need.pages = DType::bf16;
   need.k_dim = 200;
@@ -123,7 +126,7 @@ TEST(Backends, WhatNoRowTakesIsRefusedWithEveryReason) {
   need.query = need.pages = DType::f32;
   const auto refused = pick_attention(cuda(90), need);
   ASSERT_FALSE(refused);
-  for (const char* row : {"cuda_wgmma", "cuda_wgmma_f8", "cuda_mma", "cuda_plain"})
+  for (const char* row : {"cuda_wgmma", "cuda_wgmma_f8", "cuda_decode", "cuda_mma", "cuda_plain"})
     EXPECT_NE(refused.error().text.find(row), std::string::npos) << refused.error().text;
   need = {.heads = 130, .kv_heads = 2, .k_dim = 64, .v_dim = 64};
   EXPECT_FALSE(pick_attention({.isa = Isa::avx512_bf16}, need));  // 65 query heads over one

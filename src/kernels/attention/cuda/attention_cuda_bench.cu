@@ -1,7 +1,7 @@
 // attention_cuda_bench: the CUDA bodies on large shapes, L2 cold, each checked against the plain
 // body on the same inputs. One JSON line a case, then a table.
 //
-//   attention_cuda_bench [--only TEXT] [--split TOKENS] [--blocks PER_SM] [--clean 1]
+//   attention_cuda_bench [--only TEXT] [--split TOKENS] [--blocks PER_SM] [--clean 1] [--mma 1]
 
 #include <cstdio>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include <random>
 #include <string>
 
-#include "kernels/attention/cuda/attention_cuda.h"
+#include "kernels/attention/cuda/decode.h"
 #include "kernels/attention/cuda/element.cuh"
 #include "kernels/cuda/testing.cuh"
 
@@ -225,15 +225,18 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
   return std::sqrt(difference / norm);
 }
 
-void bench(const Setup& setup, int split, int blocks, bool clean, const cuda::DeviceRoof& roof,
+void bench(const Setup& setup, bool mma, int split, int blocks, bool clean, const cuda::DeviceRoof& roof,
            std::string& table) {
   Step step(setup);
   const bool decode = setup.q_len * setup.shape.heads / setup.shape.kv_heads <= 64;
-  CudaTiling tiling = decode ? mma_decode_tiling(setup.shape) : mma_prefill_tiling(setup.shape);
+  mma |= !decode;
+  CudaTiling tiling = !decode ? mma_prefill_tiling(setup.shape)
+                      : mma   ? mma_decode_tiling(setup.shape)
+                              : decode_tiling(setup.shape);
   if (split > 0 && tiling.kv_split > 0) tiling.kv_split = split;
   if (blocks > 0) tiling.blocks_per_sm = blocks;
   double us = 0;
-  const std::vector<float> actual = step.run(attention_cuda_mma, tiling, &us, clean);
+  const std::vector<float> actual = step.run(mma ? attention_cuda_mma : attention_cuda_decode, tiling, &us, clean);
   const double error = relative_error(actual, step.run(attention_cuda_plain, tiling, nullptr));
   const double percent = 100 * roof.us(step.bytes(), step.flops()) / us;
   std::fflush(stdout);
@@ -254,10 +257,11 @@ void bench(const Setup& setup, int split, int blocks, bool clean, const cuda::De
 int main(int n_args, char** args) {
   std::string only;
   int split = 0, blocks = 0;
-  bool clean = false;
+  bool clean = false, mma = false;
   for (int i = 1; i + 1 < n_args; i += 2) {
     if (std::strcmp(args[i], "--only") == 0) only = args[i + 1];
     if (std::strcmp(args[i], "--blocks") == 0) blocks = std::stoi(args[i + 1]);
+    if (std::strcmp(args[i], "--mma") == 0) mma = std::stoi(args[i + 1]) != 0;
     if (std::strcmp(args[i], "--clean") == 0) clean = std::stoi(args[i + 1]) != 0;
     if (std::strcmp(args[i], "--split") == 0) split = std::stoi(args[i + 1]);
   }
@@ -269,7 +273,7 @@ int main(int n_args, char** args) {
   std::string table;
   for (const ashlar::Setup& setup : ashlar::setups())
     if (setup.name.find(only) != std::string::npos)
-      ashlar::bench(setup, split, blocks, clean, roof, table);
+      ashlar::bench(setup, mma, split, blocks, clean, roof, table);
   std::printf("\nread %.2f TB/s, mma.sync %.0f TFLOP/s\n%s", roof.read_bytes_per_s / 1e12,
               roof.mma_flops_per_s / 1e12, table.c_str());
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/attention/cuda/attention_cuda_testing.cuh"
+#include "kernels/attention/cuda/decode.h"
 
 namespace ashlar {
 namespace {
@@ -34,15 +35,26 @@ class AttentionCuda : public ::testing::Test {
   }
 };
 
-std::vector<CudaBody> bodies(const AttnShape& shape) {
-  return {{"plain", attention_cuda_plain, {.rows = 16}},
-          {"mma decode", attention_cuda_mma, mma_decode_tiling(shape)},
-          {"mma prefill", attention_cuda_mma, mma_prefill_tiling(shape)}};
+bool has_decode() {
+  int major = 0;
+  CHECK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  return major == 9;
+}
+
+std::vector<CudaBody> bodies(const AttnCase& c, const Types& types) {
+  const AttnShape& shape = c.shape;
+  std::vector<CudaBody> all = {{"plain", attention_cuda_plain, {.rows = 16}},
+                               {"mma decode", attention_cuda_mma, mma_decode_tiling(shape)},
+                               {"mma prefill", attention_cuda_mma, mma_prefill_tiling(shape)}};
+  const PagedView kv{.page_tokens = 16, .dtype = types.pages};
+  if (has_decode() && decode_takes(shape, kv, types.q))
+    all.push_back({"decode", attention_cuda_decode, decode_tiling(shape)});
+  return all;
 }
 
 void expect_reference(const AttnCase& c, const Types& types, int32_t page_tokens) {
   const std::vector<float> expected = reference(c, types.q);
-  for (const CudaBody& body : bodies(c.shape)) {
+  for (const CudaBody& body : bodies(c, types)) {
     const std::vector<float> actual = run_cuda(body, c, {.q = types.q, .page_tokens = page_tokens});
     EXPECT_LT(relative_error(actual, expected), types.tolerance)
         << body.name << " pages of " << page_tokens << " q " << name(types.q) << " " << text(c);
@@ -145,7 +157,7 @@ TEST_F(AttentionCuda, PagesBeyondFourGigabytes) {
   for (const Types& types : {kTypes[0], kTypes[2]}) {
     const AttnCase c = random_case(shape, {{1, 700}, {9, 90}}, types.pages, random);
     const std::vector<float> expected = reference(c, types.q);
-    for (const CudaBody& body : bodies(shape)) {
+    for (const CudaBody& body : bodies(c, types)) {
       const RunOptions options{.q = types.q, .bytes_before = int64_t{5} << 30};
       EXPECT_LT(relative_error(run_cuda(body, c, options), expected), types.tolerance) << body.name;
     }
@@ -182,7 +194,7 @@ TEST_F(AttentionCuda, OneEqualsManyOnAnyNumberOfMultiprocessors) {
                                  types.pages, random);
       all.sinks = random.normal(shape.heads);
       all.token_scales = types.pages == DType::f8e4m3;
-      for (const CudaBody& body : bodies(shape)) {
+      for (const CudaBody& body : bodies(all, types)) {
         std::vector<float> alone;
         for (size_t i = 0; i < all.lengths.size(); ++i) {
           const AttnCase one = chunk_of(all, i, 0, all.lengths[i].q_len);
@@ -206,7 +218,7 @@ TEST_F(AttentionCuda, APrefillEqualsItsChunks) {
           .heads = 12, .kv_heads = 2, .k_dim = 128, .v_dim = 128, .window = window};
       AttnCase whole = random_case(shape, {{70, 540}}, types.pages, random);
       whole.token_scales = types.pages == DType::f8e4m3;
-      for (const CudaBody& body : bodies(shape)) {
+      for (const CudaBody& body : bodies(whole, types)) {
         const std::vector<float> expected = run_cuda(body, whole, {.q = types.q});
         for (const int32_t chunk : {1, 7, 64}) {
           std::vector<float> actual;
@@ -228,7 +240,7 @@ TEST_F(AttentionCuda, PageSizesAndPlacesDoNotMatter) {
     const AttnShape shape{.heads = 16, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
     AttnCase c = random_case(shape, {{1, 1100}, {33, 90}, {2, 65}}, types.pages, random);
     c.token_scales = types.pages == DType::f8e5m2;
-    for (const CudaBody& body : bodies(shape)) {
+    for (const CudaBody& body : bodies(c, types)) {
       const std::vector<float> expected = run_cuda(body, c, {.q = types.q, .page_tokens = 2048});
       for (const int32_t page_tokens : {16, 32, 64, 256}) {
         for (const uint64_t seed : {1, 2}) {

@@ -1,0 +1,10 @@
+#include "kernels/attention/cuda/decode_body.cuh"
+
+namespace ashlar::cuda {
+
+template <>
+DecodeLaunch find_decode<DType::f16, false>(int keys, int values) {
+  return decode_variant<DType::f16, false>(keys, values);
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,10 @@
+#include "kernels/attention/cuda/decode_body.cuh"
+
+namespace ashlar::cuda {
+
+template <>
+DecodeLaunch find_decode<DType::f8e5m2, true>(int keys, int values) {
+  return decode_variant<DType::f8e5m2, true>(keys, values);
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,205 @@
+#pragma once
+
+// The fetching warp: works, their queries, and tiles of K and V by tensor copies.
+//
+// Tiles stand at multiples of their size, and only pages that a work sees are fetched: other tokens
+// of a tile hold whatever was there before, and their table entries are not looked at.
+
+#include <cstddef>
+
+#include "kernels/attention/cuda/decode_layout.cuh"
+#include "kernels/attention/cuda/mma_query.cuh"
+#include "kernels/attention/cuda/mma_source.cuh"
+
+namespace ashlar::cuda {
+
+// Walks over all tiles of all works of a block, a tile ahead of the copies: each lane knows one box
+// of tokens, and the entry of its page is on its way when the tile's turn comes.
+class TileCursor {
+ public:
+  __device__ TileCursor(const DecodeArgs& args, int lane)
+      : args_(args), list_(args), lane_(lane), box_(min(1 << args.page_shift, kDecodeTile)) {
+    request();
+    take();
+  }
+
+  __device__ bool done() const { return done_; }
+  __device__ bool starts_work() const { return tile_ == begin_ / kDecodeTile; }
+  __device__ uint32_t word() const { return word_; }
+
+  // Of the box that is number `i` of the tile.
+  struct Box {
+    bool valid;
+    int granule;  // of the head's part of the page, for K and V alike in units of their rows
+    int slot;     // token of the page
+  };
+  // What look_up() asked for, for lane's box; then moves on.
+  __device__ Box take_box() {
+    const Box box{valid_, static_cast<int>(entry_), position() & ((1 << args_.page_shift) - 1)};
+    return box;
+  }
+  __device__ int head() const { return head_; }
+  __device__ void next() {
+    ++tile_;
+    if (tile_ * kDecodeTile >= end_) take();
+    else look_up();
+  }
+
+ private:
+  static_assert(sizeof(CudaWork) == 64);
+
+  template <class T>
+  __device__ T field(size_t offset) const {
+    const int i = static_cast<int>(offset / 4);
+    if constexpr (sizeof(T) == 4) {
+      return static_cast<T>(__shfl_sync(~0u, word_, i));
+    } else {
+      const uint64_t low = __shfl_sync(~0u, word_, i), high = __shfl_sync(~0u, word_, i + 1);
+      return reinterpret_cast<T>(low | high << 32);
+    }
+  }
+
+  __device__ int position() const { return tile_ * kDecodeTile + lane_ * box_; }
+
+  // Begins to read the next work: a word a lane.
+  __device__ void request() {
+    if (list_.done()) return;
+    const auto* words = reinterpret_cast<const uint32_t*>(list_.get());
+    coming_ = load_early(words + lane_ % 16);
+  }
+  __device__ void take() {
+    done_ = list_.done();
+    if (done_) return;
+    word_ = coming_;
+    list_.next();
+    request();
+    pages_ = field<const uint32_t*>(offsetof(CudaWork, pages));
+    begin_ = field<int>(offsetof(CudaWork, kv_begin));
+    end_ = field<int>(offsetof(CudaWork, kv_end));
+    head_ = field<int>(offsetof(CudaWork, kv_head));
+    tile_ = begin_ / kDecodeTile;
+    look_up();
+  }
+  __device__ void look_up() {
+    valid_ = lane_ * box_ < kDecodeTile && position() < end_ && position() + box_ > begin_;
+    if (valid_) entry_ = load_early(pages_ + (position() >> args_.page_shift));
+  }
+
+  const DecodeArgs& args_;
+  WorkList list_;
+  int lane_, box_;
+  bool done_ = true, valid_ = false;
+  uint32_t coming_ = 0, word_ = 0, entry_ = 0;
+  const uint32_t* pages_ = nullptr;
+  int begin_ = 0, end_ = 0, head_ = 0, tile_ = 0;
+};
+
+template <class L>
+class Fetcher {
+ public:
+  __device__ Fetcher(const DecodeArgs& args, const CUtensorMap* keys, const CUtensorMap* values,
+                     DecodeShared<L>& shared, uint32_t ring)
+      : args_(args),
+        key_map_(keys),
+        value_map_(values),
+        shared_(shared),
+        ring_(ring),
+        lane_(static_cast<int>(threadIdx.x) % kWarp),
+        boxes_log2_(max(0, kTileLog2 - args.page_shift)),
+        box_(kDecodeTile >> boxes_log2_) {}
+
+  __device__ void run(TileCursor& cursor) {
+    DecodePlace place, work;
+    while (!cursor.done()) {
+      const TileCursor::Box box = cursor.take_box();
+      const int head = cursor.head();
+      const bool starts_work = cursor.starts_work();
+      const uint32_t word = cursor.word();
+      cursor.next();
+      if (starts_work) {
+        tell(word, work);
+        work.next(2);
+      }
+      copy(box, head, place);
+      place.next(args_.stages);
+    }
+  }
+
+ private:
+  static constexpr int kTileLog2 = 6;
+
+  // Tells of a work and brings its queries; those of rows it does not have are whatever they were.
+  __device__ void tell(uint32_t word, const DecodePlace& at) {
+    Barrier& full = shared_.work_full[at.slot];
+    shared_.work_empty[at.slot].wait(at.parity ^ 1);
+    if (lane_ < 16) reinterpret_cast<uint32_t*>(&shared_.works[at.slot])[lane_] = word;
+    __syncwarp();
+    const CudaWork& work = shared_.works[at.slot];
+    const int n_rows = rows_of(work);
+    if (lane_ == 0) full.arrive_expect_bytes(static_cast<uint32_t>(n_rows * L::kKeyWidth * 2));
+    __syncwarp();
+    if (lane_ < n_rows) {
+      const uint32_t to = shared_address(shared_.queries[at.slot]);
+      const auto* from = static_cast<const std::byte*>(args_.q);
+      copy_bulk(to + lane_ * L::kQueryPitch,
+                from + row_of(args_, work, lane_) * (L::kKeyWidth * 2), L::kKeyWidth * 2, full);
+    }
+    __syncwarp();
+  }
+
+  __device__ void copy(const TileCursor::Box& box, int head, const DecodePlace& at) {
+    const auto n_boxes = static_cast<uint32_t>(__popc(__ballot_sync(~0u, box.valid)));
+    const uint32_t tokens = n_boxes * box_;
+    // A lane copies a line of a box.
+    const int i = lane_ & ((1 << boxes_log2_) - 1), line = lane_ >> boxes_log2_;
+    const bool valid = __shfl_sync(~0u, static_cast<int>(box.valid), i) != 0;
+    const int granule = __shfl_sync(~0u, box.granule, i);
+    const int slot = __shfl_sync(~0u, box.slot, i);
+    const int page_tokens = 1 << args_.page_shift;
+    const uint32_t key_at = ring_ + at.slot * L::kKeyBytes;
+    const uint32_t value_at = ring_ + args_.stages * L::kKeyBytes + at.slot * L::kValueBytes;
+    const uint32_t to = (line * kDecodeTile + i * box_) * L::kLineBytes;
+
+    Barrier& key_full = shared_.key_full[at.slot];
+    shared_.key_empty[at.slot].wait(at.parity ^ 1);
+    constexpr uint32_t kScaleBytes = L::kTokenScales ? 8 : 0;
+    if (lane_ == 0)
+      key_full.arrive_expect_bytes(tokens * (L::kKeyWidth * L::kElement + kScaleBytes));
+    __syncwarp();
+    if (valid && line < L::kKeyLines) {
+      constexpr int kTokenBytes = L::kKeyWidth * L::kElement;
+      copy_tensor_3d(key_at + to, key_map_, line * 64, slot,
+                     granule + head * (page_tokens * kTokenBytes / 256), key_full);
+    }
+    if (L::kTokenScales && valid && line == L::kKeyLines) {
+      const std::byte* from = args_.scales + int64_t{static_cast<uint32_t>(granule)} * 256 +
+                              4 * (head * page_tokens + slot);
+      float(&scales)[2][kDecodeTile] = shared_.scales[at.slot];
+      copy_bulk(shared_address(&scales[0][i * box_]), from, box_ * 4, key_full);
+      copy_bulk(shared_address(&scales[1][i * box_]), from + 4 * args_.kv_heads * page_tokens,
+                box_ * 4, key_full);
+    }
+    __syncwarp();
+
+    Barrier& value_full = shared_.value_full[at.slot];
+    shared_.value_empty[at.slot].wait(at.parity ^ 1);
+    if (lane_ == 0) value_full.arrive_expect_bytes(tokens * L::kValueWidth * L::kElement);
+    __syncwarp();
+    if (valid && line < L::kValueLines) {
+      constexpr int kTokenBytes = L::kValueWidth * L::kElement;
+      copy_tensor_3d(value_at + to, value_map_, line * 64, slot,
+                     granule + head * (page_tokens * kTokenBytes / 256), value_full);
+    }
+    __syncwarp();
+  }
+
+  const DecodeArgs& args_;
+  const CUtensorMap* key_map_;
+  const CUtensorMap* value_map_;
+  DecodeShared<L>& shared_;
+  const uint32_t ring_;
+  const int lane_;
+  const int boxes_log2_, box_;
+};
+
+}  // namespace ashlar::cuda

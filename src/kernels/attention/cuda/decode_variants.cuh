@@ -1,0 +1,17 @@
+#pragma once
+
+// The variants of the decode body. Each type's are defined in a file of their own, so that they
+// compile side by side.
+
+#include "kernels/attention/cuda/decode_layout.cuh"
+
+namespace ashlar::cuda {
+
+using DecodeLaunch = void (*)(DecodeArgs, const PagedView&, int n_blocks, CUstream_st*);
+
+// The variant for widths, null where there is none. kTokenScales: FP8 pages whose tokens have
+// scales.
+template <DType kPages, bool kTokenScales>
+DecodeLaunch find_decode(int keys, int values);
+
+}  // namespace ashlar::cuda
