@@ -47,7 +47,7 @@ constexpr PrefillTile kF8Tile{
     .staged = 4, .load_groups = 2, .math_registers = 192, .load_registers = 64};
 constexpr PrefillTile kF8WindowTile{.window = true,
                                     .kv = 64,
-                                    .q_slots = 2,
+                                    .stages = 3,
                                     .staged = 4,
                                     .load_groups = 2,
                                     .math_registers = 192,
