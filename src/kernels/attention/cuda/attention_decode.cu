@@ -32,9 +32,9 @@ cuda::DecodeLaunch variant(DType pages, bool token_scales, int keys, int values)
 
 namespace cuda {
 
-CUtensorMap decode_map(const PagedView& kv, const std::byte* rows, int32_t width) {
+CUtensorMap decode_map(const PagedView& kv, const std::byte* rows, int32_t width, int32_t tile) {
   const auto element = static_cast<cuuint64_t>(size_of(kv.dtype));
-  const auto box = static_cast<cuuint32_t>(std::min(kv.page_tokens, kDecodeTile));
+  const auto box = static_cast<cuuint32_t>(std::min(kv.page_tokens, tile));
   return tensor_map<3>({.base = rows,
                         .dims = {static_cast<cuuint64_t>(width),
                                  static_cast<cuuint64_t>(kv.page_tokens), cuuint64_t{1} << 31},
@@ -62,9 +62,6 @@ Status decode_takes(const AttnShape& shape, const PagedView& kv, DType q) {
     return unsupported(
         "K at byte {} and V at byte {} of a page: the decode body takes multiples of 16",
         kv.k_offset_bytes, kv.v_offset_bytes);
-  if (kv.has_token_scales() && kv.scales_offset_bytes % 16 != 0)
-    return unsupported("scales at byte {} of a page: the decode body takes multiples of 16",
-                       kv.scales_offset_bytes);
   return {};
 }
 
@@ -76,14 +73,14 @@ CudaTiling decode_tiling(const AttnShape& shape) {
 void attention_cuda_decode(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream) {
   const Status takes = decode_takes(plan.shape, params.kv, params.q.dtype);
   CHECK(static_cast<bool>(takes), "{}", takes.error().text);
-  CHECK(plan.tiling.rows == cuda::kDecodeRows && plan.tiling.kv_split % cuda::kDecodeTile == 0,
+  CHECK(plan.tiling.rows == cuda::kDecodeRows && plan.tiling.kv_split % 128 == 0,
         "rows {} split {}", plan.tiling.rows, plan.tiling.kv_split);
   CHECK(reinterpret_cast<uintptr_t>(params.q.data) % 16 == 0 &&
             reinterpret_cast<uintptr_t>(params.out.data) % 16 == 0 &&
             reinterpret_cast<uintptr_t>(params.kv.base) % 16 == 0,
         "q, out and pages begin at multiples of 16 bytes");
   if (plan.n_works == 0) return;
-  const cuda::DecodeArgs args{cuda::mma_args(plan, params), 0};
+  const cuda::MmaArgs args = cuda::mma_args(plan, params);
   variant(params.kv.dtype, params.kv.has_token_scales(), plan.shape.k_dim, plan.shape.v_dim)(
       args, params.kv, plan.n_blocks, stream);
   merge_states(plan, params, args.v_scale, stream);

@@ -2,7 +2,7 @@
 
 // Hopper's decode: the mma body's products with tokens for rows and queries for columns, K and V by
 // tensor copies. Takes k/v 64/64, 128/128 and 192/128, pages of 16, 32, 64 ... tokens of q's dtype
-// or FP8 whose K, V and token scales begin at multiples of 16 bytes, and decode_tiling(). The
+// or FP8 whose K and V begin at multiples of 16 bytes, and decode_tiling(). The
 // contract is attention_cuda.h's; sm_90a.
 
 #include "kernels/attention/cuda/attention_cuda.h"

@@ -15,16 +15,17 @@ namespace ashlar::cuda {
 
 // Walks over all tiles of all works of a block, a tile ahead of the copies: each lane knows one box
 // of tokens, and the entry of its page is on its way when the tile's turn comes.
+template <int kTile>
 class TileCursor {
  public:
-  __device__ TileCursor(const DecodeArgs& args, int lane)
-      : args_(args), list_(args), lane_(lane), box_(min(1 << args.page_shift, kDecodeTile)) {
+  __device__ TileCursor(const MmaArgs& args, int lane)
+      : args_(args), list_(args), lane_(lane), box_(min(1 << args.page_shift, kTile)) {
     request();
     take();
   }
 
   __device__ bool done() const { return done_; }
-  __device__ bool starts_work() const { return tile_ == begin_ / kDecodeTile; }
+  __device__ bool starts_work() const { return tile_ == begin_ / kTile; }
   __device__ uint32_t word() const { return word_; }
 
   // Of the box that is number `i` of the tile.
@@ -41,7 +42,7 @@ class TileCursor {
   __device__ int head() const { return head_; }
   __device__ void next() {
     ++tile_;
-    if (tile_ * kDecodeTile >= end_) take();
+    if (tile_ * kTile >= end_) take();
     else look_up();
   }
 
@@ -59,7 +60,7 @@ class TileCursor {
     }
   }
 
-  __device__ int position() const { return tile_ * kDecodeTile + lane_ * box_; }
+  __device__ int position() const { return tile_ * kTile + lane_ * box_; }
 
   // Begins to read the next work: a word a lane.
   __device__ void request() {
@@ -77,15 +78,15 @@ class TileCursor {
     begin_ = field<int>(offsetof(CudaWork, kv_begin));
     end_ = field<int>(offsetof(CudaWork, kv_end));
     head_ = field<int>(offsetof(CudaWork, kv_head));
-    tile_ = begin_ / kDecodeTile;
+    tile_ = begin_ / kTile;
     look_up();
   }
   __device__ void look_up() {
-    valid_ = lane_ * box_ < kDecodeTile && position() < end_ && position() + box_ > begin_;
+    valid_ = lane_ * box_ < kTile && position() < end_ && position() + box_ > begin_;
     if (valid_) entry_ = load_early(pages_ + (position() >> args_.page_shift));
   }
 
-  const DecodeArgs& args_;
+  const MmaArgs& args_;
   WorkList list_;
   int lane_, box_;
   bool done_ = true, valid_ = false;
@@ -94,10 +95,18 @@ class TileCursor {
   int begin_ = 0, end_ = 0, head_ = 0, tile_ = 0;
 };
 
+// The thread arrives once all its asynchronous copies so far have come.
+__device__ inline void arrive_when_copied(Barrier& barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier.address())
+               : "memory");
+}
+
 template <class L>
 class Fetcher {
  public:
-  __device__ Fetcher(const DecodeArgs& args, const CUtensorMap* keys, const CUtensorMap* values,
+  using Cursor = TileCursor<L::kTile>;
+
+  __device__ Fetcher(const MmaArgs& args, const CUtensorMap* keys, const CUtensorMap* values,
                      DecodeShared<L>& shared, uint32_t ring)
       : args_(args),
         key_map_(keys),
@@ -106,12 +115,12 @@ class Fetcher {
         ring_(ring),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
         boxes_log2_(max(0, kTileLog2 - args.page_shift)),
-        box_(kDecodeTile >> boxes_log2_) {}
+        box_(L::kTile >> boxes_log2_) {}
 
-  __device__ void run(TileCursor& cursor) {
+  __device__ void run(Cursor& cursor) {
     DecodePlace place, work;
     while (!cursor.done()) {
-      const TileCursor::Box box = cursor.take_box();
+      const typename Cursor::Box box = cursor.take_box();
       const int head = cursor.head();
       const bool starts_work = cursor.starts_work();
       const uint32_t word = cursor.word();
@@ -121,12 +130,13 @@ class Fetcher {
         work.next(2);
       }
       copy(box, head, place);
-      place.next(args_.stages);
+      place.next(kStages<L>);
     }
   }
 
  private:
-  static constexpr int kTileLog2 = 6;
+  static constexpr int kTileLog2 = L::kTile == 128 ? 7 : 6;
+  static_assert(1 << kTileLog2 == L::kTile);
 
   // Tells of a work and brings its queries; those of rows it does not have are whatever they were.
   __device__ void tell(uint32_t word, const DecodePlace& at) {
@@ -147,7 +157,7 @@ class Fetcher {
     __syncwarp();
   }
 
-  __device__ void copy(const TileCursor::Box& box, int head, const DecodePlace& at) {
+  __device__ void copy(const typename Cursor::Box& box, int head, const DecodePlace& at) {
     const auto n_boxes = static_cast<uint32_t>(__popc(__ballot_sync(~0u, box.valid)));
     const uint32_t tokens = n_boxes * box_;
     // A lane copies a line of a box.
@@ -157,28 +167,19 @@ class Fetcher {
     const int slot = __shfl_sync(~0u, box.slot, i);
     const int page_tokens = 1 << args_.page_shift;
     const uint32_t key_at = ring_ + at.slot * L::kKeyBytes;
-    const uint32_t value_at = ring_ + args_.stages * L::kKeyBytes + at.slot * L::kValueBytes;
-    const uint32_t to = (line * kDecodeTile + i * box_) * L::kLineBytes;
+    const uint32_t value_at = ring_ + kStages<L> * L::kKeyBytes + at.slot * L::kValueBytes;
+    const uint32_t to = (line * L::kTile + i * box_) * L::kLineBytes;
 
     Barrier& key_full = shared_.key_full[at.slot];
     shared_.key_empty[at.slot].wait(at.parity ^ 1);
-    constexpr uint32_t kScaleBytes = L::kTokenScales ? 8 : 0;
-    if (lane_ == 0)
-      key_full.arrive_expect_bytes(tokens * (L::kKeyWidth * L::kElement + kScaleBytes));
+    if (lane_ == 0) key_full.arrive_expect_bytes(tokens * L::kKeyWidth * L::kElement);
     __syncwarp();
     if (valid && line < L::kKeyLines) {
       constexpr int kTokenBytes = L::kKeyWidth * L::kElement;
       copy_tensor_3d(key_at + to, key_map_, line * 64, slot,
-                     granule + head * (page_tokens * kTokenBytes / 256), key_full);
+                     granule + head * (page_tokens * kTokenBytes / static_cast<int>(kGranuleBytes)), key_full);
     }
-    if (L::kTokenScales && valid && line == L::kKeyLines) {
-      const std::byte* from = args_.scales + int64_t{static_cast<uint32_t>(granule)} * 256 +
-                              4 * (head * page_tokens + slot);
-      float(&scales)[2][kDecodeTile] = shared_.scales[at.slot];
-      copy_bulk(shared_address(&scales[0][i * box_]), from, box_ * 4, key_full);
-      copy_bulk(shared_address(&scales[1][i * box_]), from + 4 * args_.kv_heads * page_tokens,
-                box_ * 4, key_full);
-    }
+    if constexpr (L::kTokenScales) copy_scales(box, head, at);
     __syncwarp();
 
     Barrier& value_full = shared_.value_full[at.slot];
@@ -188,12 +189,31 @@ class Fetcher {
     if (valid && line < L::kValueLines) {
       constexpr int kTokenBytes = L::kValueWidth * L::kElement;
       copy_tensor_3d(value_at + to, value_map_, line * 64, slot,
-                     granule + head * (page_tokens * kTokenBytes / 256), value_full);
+                     granule + head * (page_tokens * kTokenBytes / static_cast<int>(kGranuleBytes)), value_full);
     }
     __syncwarp();
   }
 
-  const DecodeArgs& args_;
+  // Scales lie at multiples of four bytes: too odd for tensor copies.
+  __device__ void copy_scales(const typename Cursor::Box& box, int head, const DecodePlace& at) {
+    const int page_tokens = 1 << args_.page_shift;
+#pragma unroll 1
+    for (int token = lane_; token < L::kTile; token += kWarp) {
+      const int i = token / box_;
+      const bool valid = __shfl_sync(~0u, static_cast<int>(box.valid), i) != 0;
+      const auto granule = static_cast<uint32_t>(__shfl_sync(~0u, box.granule, i));
+      const int slot = __shfl_sync(~0u, box.slot, i) + token % box_;
+      const std::byte* from =
+          args_.scales + int64_t{granule} * kGranuleBytes + 4 * (head * page_tokens + slot);
+      float(&scales)[2][L::kTile] = shared_.scales[at.slot];
+      copy_async_4(shared_address(&scales[0][token]), from, valid);
+      copy_async_4(shared_address(&scales[1][token]), from + 4 * args_.kv_heads * page_tokens,
+                   valid);
+    }
+    arrive_when_copied(shared_.key_full[at.slot]);
+  }
+
+  const MmaArgs& args_;
   const CUtensorMap* key_map_;
   const CUtensorMap* value_map_;
   DecodeShared<L>& shared_;

@@ -7,7 +7,7 @@
 
 namespace ashlar::cuda {
 
-using DecodeLaunch = void (*)(DecodeArgs, const PagedView&, int n_blocks, CUstream_st*);
+using DecodeLaunch = void (*)(const MmaArgs&, const PagedView&, int n_blocks, CUstream_st*);
 
 // The variant for widths, null where there is none. kTokenScales: FP8 pages whose tokens have
 // scales.

@@ -33,15 +33,19 @@ __device__ inline uint32_t transposed(uint32_t r) {
 }
 
 constexpr int kMeeting = 1;  // the hardware barrier of the warps that multiply
-__device__ inline void meet_warps() { sync_threads(kMeeting, kDecodeWarps * kWarp); }
+template <int kWarps>
+__device__ inline void meet_warps() {
+  sync_threads(kMeeting, kWarps * kWarp);
+}
 // The same; whether any thread says so.
+template <int kWarps>
 __device__ inline bool any_of_warps(bool here) {
   uint32_t any;
   asm volatile(
       "{\n.reg .pred p, q;\nsetp.ne.u32 p, %1, 0;\n"
       "barrier.cta.red.or.pred q, %2, %3, p;\nselp.u32 %0, 1, 0, q;\n}"
       : "=r"(any)
-      : "r"(static_cast<uint32_t>(here)), "n"(kMeeting), "n"(kDecodeWarps * kWarp)
+      : "r"(static_cast<uint32_t>(here)), "n"(kMeeting), "n"(kWarps * kWarp)
       : "memory");
   return any != 0;
 }
@@ -56,11 +60,11 @@ class DecodeWalk {
  public:
   using Half = typename L::Half;
 
-  float o[L::kValueTiles][kTiles][4];
+  float o[kTiles][4];
   float reference[kTiles][2];  // an integer: whole powers of two are exact; -inf: saw nothing
   float d[kTiles][2];          // of the lane's tokens
 
-  __device__ DecodeWalk(const DecodeArgs& args, DecodeShared<L>& shared)
+  __device__ DecodeWalk(const MmaArgs& args, DecodeShared<L>& shared)
       : args_(args),
         shared_(shared),
         warp_(static_cast<int>(threadIdx.x) / kWarp),
@@ -70,9 +74,7 @@ class DecodeWalk {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       for (int c = 0; c < 2; ++c) reference[n][c] = -CUDART_INF_F, d[n][c] = 0, unit_[n][c] = 0;
-#pragma unroll
-      for (int v = 0; v < L::kValueTiles; ++v)
-        for (int i = 0; i < 4; ++i) o[v][n][i] = 0;
+      for (int i = 0; i < 4; ++i) o[n][i] = more_[n][i] = 0;
     }
   }
 
@@ -118,41 +120,26 @@ class DecodeWalk {
   // O^T += V^T P^T over a tile whose probabilities all warps have left in `buffer`.
   __device__ void add_values(uint32_t values, int buffer) {
     const uint32_t probabilities = shared_address(shared_.probabilities[buffer]);
-    uint32_t p[kDecodeTile / 16][kTiles][2];
-    load_probabilities(probabilities, p);
     const int x = lane_ % 8;
-    if constexpr (L::kF8) {
 #pragma unroll
-      for (int half = 0; half < kDecodeTile / 32; ++half) {
-        const int token = half * 32 + lane_;
-#pragma unroll
-        for (int v = 0; v < L::kValueTiles; ++v) {
-          uint32_t r[4];
-          load_matrix_transposed(r, value_address(values, token, v, x >> 1));
-          uint32_t first[4], second[4];
-          split_f8<L::kType>(r[0], first[0], first[1]);
-          split_f8<L::kType>(r[1], first[2], first[3]);
-          split_f8<L::kType>(r[2], second[0], second[1]);
-          split_f8<L::kType>(r[3], second[2], second[3]);
-#pragma unroll
-          for (int n = 0; n < kTiles; ++n)
-            mma<Half>(o[v][n], first, p[2 * half][n][0], p[2 * half][n][1]);
-#pragma unroll
-          for (int n = 0; n < kTiles; ++n)
-            mma<Half>(o[v][n], second, p[2 * half + 1][n][0], p[2 * half + 1][n][1]);
-        }
+    for (int step = 0; step < L::kTile / 16; step += 2) {
+      uint32_t p[2][kTiles][2], first[4], second[4], r[4];
+      load_probabilities(probabilities, step, p);
+      if constexpr (L::kF8) {
+        load_matrix_transposed(r, value_address(values, step * 16 + lane_, 0, x >> 1));
+        split_f8<L::kType>(r[0], first[0], first[1]);
+        split_f8<L::kType>(r[1], first[2], first[3]);
+        split_f8<L::kType>(r[2], second[0], second[1]);
+        split_f8<L::kType>(r[3], second[2], second[3]);
+      } else {
+        const int token = step * 16 + lane_ / 16 * 8 + x, chunk = lane_ / 8 % 2;
+        load_matrix_transposed(first, value_address(values, token, chunk, x));
+        load_matrix_transposed(second, value_address(values, token + 16, chunk, x));
       }
-    } else {
 #pragma unroll
-      for (int step = 0; step < kDecodeTile / 16; ++step) {
-        const int token = step * 16 + lane_ / 16 * 8 + x;
-#pragma unroll
-        for (int v = 0; v < L::kValueTiles; ++v) {
-          uint32_t r[4];
-          load_matrix_transposed(r, value_address(values, token, 2 * v + lane_ / 8 % 2, x));
-#pragma unroll
-          for (int n = 0; n < kTiles; ++n) mma<Half>(o[v][n], r, p[step][n][0], p[step][n][1]);
-        }
+      for (int n = 0; n < kTiles; ++n) {
+        mma<Half>(o[n], first, p[0][n][0], p[0][n][1]);
+        mma<Half>(more_[n], second, p[1][n][0], p[1][n][1]);
       }
     }
   }
@@ -160,8 +147,8 @@ class DecodeWalk {
   // Zeros for the warp's values of tokens outside [begin, end) of a tile: they may be anything, and
   // anything times nothing need not be nothing.
   __device__ void clear_values(uint32_t values, int begin, int end) const {
-    constexpr int kChunks = kValues * L::kElement / 16;
-    for (int i = lane_; i < kDecodeTile * kChunks; i += kWarp) {
+    constexpr int kChunks = L::kElement;
+    for (int i = lane_; i < L::kTile * kChunks; i += kWarp) {
       const int token = i / kChunks;
       if (token >= begin && token < end) continue;
       const int permutation = L::kF8 ? token >> 1 & 3 : token & 7;
@@ -213,7 +200,7 @@ class DecodeWalk {
     if (!first) {
       weigh(s, v_scale, buffer);
       if (last) leave_sums();
-      moved = any_of_warps(moved);
+      moved = any_of_warps<L::kWarps>(moved);
     }
     if (moved) {
 #pragma unroll
@@ -222,29 +209,24 @@ class DecodeWalk {
       settle(s, v_scale);
       weigh(s, v_scale, buffer);
       if (last) leave_sums();
-      meet_warps();
+      meet_warps<L::kWarps>();
     }
   }
 
-  // Ends a split: d complete, o in its true unit.
+  // Ends a split: d complete, o complete and in its true unit.
   __device__ void take_sums() {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
+      for (int i = 0; i < 4; ++i) o[n][i] += more_[n][i];
       for (int c = 0; c < 2; ++c) {
-        const float* sums = shared_.sums[n * 8 + lane_ % 4 * 2 + c];
-        d[n][c] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        if constexpr (L::kTokenScales) {
-#pragma unroll
-          for (int v = 0; v < L::kValueTiles; ++v)
-            o[v][n][c] *= unit_[n][c], o[v][n][c + 2] *= unit_[n][c];
-        }
+        d[n][c] = sum_of(shared_.sums[n * 8 + lane_ % 4 * 2 + c]);
+        if constexpr (L::kTokenScales) o[n][c] *= unit_[n][c], o[n][c + 2] *= unit_[n][c];
       }
     }
   }
 
  private:
-  static constexpr int kLine = kDecodeTile * L::kLineBytes;
-  static constexpr int kValues = L::kValueTiles * 16;  // of the warp
+  static constexpr int kLine = L::kTile * L::kLineBytes;
   static constexpr float kWide = 16;
 
   __device__ void load_queries(const std::byte* queries) {
@@ -307,29 +289,28 @@ class DecodeWalk {
   }
 
   __device__ uint32_t value_address(uint32_t values, int token, int chunk, int permutation) const {
-    constexpr int kLineChunks = L::kLineBytes / 16, kChunks = kValues * L::kElement / 16;
-    const int all = warp_ * kChunks + chunk;
+    constexpr int kLineChunks = L::kLineBytes / 16;
+    const int all = warp_ * L::kElement + chunk;
     return values + static_cast<uint32_t>(all / kLineChunks * kLine + token * L::kLineBytes +
                                           ((all % kLineChunks ^ permutation) << 4));
   }
 
   __device__ static uint32_t probability_offset(int query, int chunk) {
-    return static_cast<uint32_t>(query * kDecodeTile * 2 + ((chunk ^ query % 8) << 4));
+    return static_cast<uint32_t>(query * L::kProbabilityPitch + ((chunk ^ query % 8) << 4));
   }
-  __device__ void load_probabilities(uint32_t from,
-                                     uint32_t (&p)[kDecodeTile / 16][kTiles][2]) const {
+  // Of steps `step` and the next.
+  __device__ void load_probabilities(uint32_t from, int step, uint32_t (&p)[2][kTiles][2]) const {
     const int x = lane_ % 8, i = lane_ / 8;
+    uint32_t r[4];
+    if constexpr (kTiles == 1) {
+      load_matrix(r, from + probability_offset(x, 2 * step + i));
+      p[0][0][0] = r[0], p[0][0][1] = r[1], p[1][0][0] = r[2], p[1][0][1] = r[3];
+    } else {
 #pragma unroll
-    for (int step = 0; step < kDecodeTile / 16; step += 3 - kTiles) {
-      uint32_t r[4];
-      const int query = kTiles == 2 ? i / 2 * 8 + x : x;
-      const int chunk = 2 * step + (kTiles == 2 ? i % 2 : i);
-      load_matrix(r, from + probability_offset(query, chunk));
-      p[step][0][0] = r[0], p[step][0][1] = r[1];
-      if constexpr (kTiles == 2)
-        p[step][1][0] = r[2], p[step][1][1] = r[3];
-      else
-        p[step + 1][0][0] = r[2], p[step + 1][0][1] = r[3];
+      for (int k = 0; k < 2; ++k) {
+        load_matrix(r, from + probability_offset(i / 2 * 8 + x, 2 * (step + k) + i % 2));
+        p[k][0][0] = r[0], p[k][0][1] = r[1], p[k][1][0] = r[2], p[k][1][1] = r[3];
+      }
     }
   }
 
@@ -404,7 +385,7 @@ class DecodeWalk {
         }
       }
     }
-    meet_warps();
+    meet_warps<L::kWarps>();
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       for (int c = 0; c < 2; ++c) {
@@ -418,8 +399,8 @@ class DecodeWalk {
         }
         d[n][c] *= keep;
         if constexpr (L::kTokenScales) keep *= move_unit(max_of(shared_.largest_scale[query]), n, c);
-#pragma unroll
-        for (int v = 0; v < L::kValueTiles; ++v) o[v][n][c] *= keep, o[v][n][c + 2] *= keep;
+        o[n][c] *= keep, o[n][c + 2] *= keep;
+        more_[n][c] *= keep, more_[n][c + 2] *= keep;
       }
     }
   }
@@ -437,8 +418,17 @@ class DecodeWalk {
     for (int step = 4; step < kWarp; step *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
     return x;
   }
-  __device__ static float max_of(const float (&x)[kDecodeWarps]) {
-    return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+  __device__ static float max_of(const float (&x)[L::kWarps]) {
+    float highest = x[0];
+#pragma unroll
+    for (int i = 1; i < L::kWarps; ++i) highest = fmaxf(highest, x[i]);
+    return highest;
+  }
+  __device__ static float sum_of(const float (&x)[L::kWarps]) {
+    float sum = x[0];
+#pragma unroll
+    for (int i = 1; i < L::kWarps; ++i) sum += x[i];
+    return sum;
   }
 
   __device__ void leave_sums() const {
@@ -452,10 +442,11 @@ class DecodeWalk {
     }
   }
 
-  const DecodeArgs& args_;
+  const MmaArgs& args_;
   DecodeShared<L>& shared_;
   const int warp_, lane_;
   uint32_t q_[L::kSteps][kTiles][2];
+  float more_[kTiles][4];  // of o: every other 16 tokens, so that products wait less for each other
   float factor_[kTiles][2];
   float unit_[kTiles][2];  // of o, where tokens have scales
 };
