@@ -1,95 +1,56 @@
-// upload() and merge_states().
+// upload(), and merging after a kernel.
 
-#include <cuda_runtime.h>
-
-#include "kernels/attention/cuda/attention_cuda.h"
-#include "kernels/attention/cuda/state.cuh"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/attention/cuda/merge.cuh"
 
 namespace ashlar {
+namespace cuda {
 namespace {
 
-constexpr int kMaxThreads = 256;  // v_dim 512
-constexpr int kBatch = 8;         // states whose reads are in flight together
+constexpr int kThreads = 128;
+constexpr int kSharedBytes = 48 * 1024;
 
-struct MergeArgs {
-  const CudaMerge* merges;
-  const float* states;
-  int rows;  // of a state
-  int heads;
-  int v_dim;
-  float v_scale;
-  const float* sinks;
-  void* out;
-  bool is_bf16;
-};
-
-// A block per row of a merge, a thread per two of its elements.
-__global__ void __launch_bounds__(kMaxThreads, 4) merge_rows(const MergeArgs args) {
-  const CudaMerge merge = args.merges[blockIdx.x];
+// A block for each row of each merge.
+__global__ void __launch_bounds__(kThreads) merge_tiles(const MergeArgs args) {
+  extern __shared__ __align__(16) std::byte shared[];
+  const CudaMerge& merge = args.merges[blockIdx.x];
+  const auto sync = [] { __syncthreads(); };
   const int row = static_cast<int>(blockIdx.y);
   if (row >= (merge.token_end - merge.token_begin) * merge.n_heads) return;
-  const int dim = 2 * static_cast<int>(threadIdx.x);
-  if (dim >= args.v_dim) return;
-  // Everything but the states was there before the kernel that leaves them.
-  const int head = merge.head_begin + row % merge.n_heads;
-  const int64_t token = merge.q_begin + merge.token_begin + row / merge.n_heads;
-  const float sink = cuda::sink_of(args.sinks, head);
-  cuda::wait_for_dependencies();
-  const int64_t row_floats = 2 + args.v_dim, state_floats = args.rows * row_floats;
-  const float* from = args.states + merge.state * state_floats + row * row_floats;
-
-  float m = -CUDART_INF_F, d = 0, low = 0, high = 0;
-  for (int begin = 0; begin < merge.n_states; begin += kBatch, from += kBatch * state_floats) {
-    float2 sums[kBatch], values[kBatch];
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (begin + i >= merge.n_states) continue;
-      sums[i] = *reinterpret_cast<const float2*>(from + i * state_floats);
-      values[i] = *reinterpret_cast<const float2*>(from + i * state_floats + 2 + dim);
-    }
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (begin + i >= merge.n_states) continue;
-      const cuda::Fold fold(m, sums[i].x);
-      m = fold.m;
-      d = fold(d, sums[i].y);
-      low = fold(low, values[i].x);
-      high = fold(high, values[i].y);
-    }
-  }
-  const float factor = cuda::final_factor(m, d, sink, args.v_scale);
-  cuda::store_pair(args.out, args.is_bf16, (token * args.heads + head) * args.v_dim + dim,
-                   low * factor, high * factor);
+  merge_range(args, merge, MergeBlock<kThreads, decltype(sync)>{sync, shared, kSharedBytes}, row,
+              row + 1);
 }
 
 }  // namespace
 
+MergeArgs merge_args(const CudaPlan& plan, const AttnParams& params, float v_scale) {
+  std::byte* workspace = params.workspace.data();
+  if (plan.n_merges == 0) return {};
+  CHECK(plan.shape.v_dim % 4 == 0 && plan.shape.v_dim <= 4 * kThreads, "v_dim {}",
+        plan.shape.v_dim);
+  return {.merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),
+          .counters = reinterpret_cast<uint32_t*>(workspace + plan.counters_offset),
+          .states = reinterpret_cast<float*>(workspace + plan.states_offset),
+          .rows = plan.tiling.rows,
+          .heads = plan.shape.heads,
+          .v_dim = plan.shape.v_dim,
+          .v_scale = v_scale,
+          .sinks = params.sinks,
+          .out = params.out.data,
+          .is_bf16 = params.out.dtype == DType::bf16,
+          .n_merges = plan.n_merges};
+}
+
+void merge_after(const MergeArgs& merge, CUstream_st* stream) {
+  const dim3 grid(static_cast<unsigned>(merge.n_merges), static_cast<unsigned>(merge.rows));
+  merge_tiles<<<grid, kThreads, kSharedBytes, stream>>>(merge);
+  CHECK_CUDA(cudaGetLastError());
+}
+
+}  // namespace cuda
+
 void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream) {
   CHECK_CUDA(cudaMemcpyAsync(workspace, plan.image.data(), plan.image.size(),
                              cudaMemcpyHostToDevice, stream));
-}
-
-void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
-                  CUstream_st* stream) {
-  if (plan.n_merges == 0) return;
-  CHECK(plan.shape.v_dim % 2 == 0 && plan.shape.v_dim <= 2 * kMaxThreads, "v_dim {}",
-        plan.shape.v_dim);
-  const std::byte* workspace = params.workspace.data();
-  const MergeArgs args{
-      .merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),
-      .states = reinterpret_cast<const float*>(workspace + plan.states_offset),
-      .rows = plan.tiling.rows,
-      .heads = plan.shape.heads,
-      .v_dim = plan.shape.v_dim,
-      .v_scale = v_scale,
-      .sinks = params.sinks,
-      .out = params.out.data,
-      .is_bf16 = params.out.dtype == DType::bf16,
-  };
-  const dim3 grid(static_cast<unsigned>(plan.n_merges), static_cast<unsigned>(plan.tiling.rows));
-  const auto threads = static_cast<unsigned>((plan.shape.v_dim / 2 + 31) / 32 * 32);
-  cuda::launch_dependent(merge_rows, grid, threads, stream, args);
 }
 
 }  // namespace ashlar

@@ -19,11 +19,11 @@ std::vector<T> part(const CudaPlan& plan, int64_t offset, int32_t n) {
 std::vector<CudaWork> works_of(const CudaPlan& plan) {
   return part<CudaWork>(plan, plan.works_offset, plan.n_works);
 }
-std::vector<CudaMerge> merges_of(const CudaPlan& plan) {
-  return part<CudaMerge>(plan, plan.merges_offset, plan.n_merges);
-}
 std::vector<int32_t> queue_of(const CudaPlan& plan) {
   return part<int32_t>(plan, plan.queue_offset, plan.n_blocks + 1);
+}
+std::vector<CudaMerge> merges_of(const CudaPlan& plan) {
+  return part<CudaMerge>(plan, plan.merges_offset, plan.n_merges);
 }
 
 struct Step {
@@ -126,6 +126,38 @@ void expect_merged_in_order(const Step& step, const CudaPlan& plan) {
   EXPECT_EQ(plan.workspace_bytes, plan.states_offset + next_state * plan.state_bytes);
 }
 
+// Every divided tile knows how many works leave its states, and some of them are the last of their
+// blocks, which have a part of its rows each: nobody waits who has work left.
+void expect_parts(const CudaPlan& plan) {
+  const std::vector<CudaWork> works = works_of(plan);
+  const std::vector<CudaMerge> merges = merges_of(plan);
+  const std::vector<int32_t> queue = queue_of(plan);
+  std::vector<int32_t> n_works(merges.size()), n_parts(merges.size());
+  for (size_t block = 0; block + 1 < queue.size(); ++block) {
+    for (int32_t i = queue[block]; i < queue[block + 1]; ++i) {
+      const CudaWork& work = works[static_cast<size_t>(i)];
+      if (work.state < 0) {
+        EXPECT_EQ(work.merge, -1);
+        EXPECT_EQ(work.part, -1);
+        continue;
+      }
+      const auto at = static_cast<size_t>(work.merge);
+      ASSERT_LT(at, merges.size());
+      EXPECT_GE(work.state, merges[at].state);
+      EXPECT_LT(work.state, merges[at].state + merges[at].n_states);
+      ++n_works[at];
+      EXPECT_EQ(work.part, i + 1 < queue[block + 1] ? -1 : n_parts[at]++);
+    }
+  }
+  for (size_t i = 0; i < merges.size(); ++i) {
+    EXPECT_EQ(merges[i].n_works, n_works[i]);
+    EXPECT_EQ(merges[i].n_parts, n_parts[i]);
+    EXPECT_GE(merges[i].n_parts, 1);
+  }
+  const auto counters = part<uint32_t>(plan, plan.counters_offset, plan.n_merges);
+  EXPECT_EQ(counters, std::vector<uint32_t>(merges.size()));
+}
+
 TEST(PlanCuda, CoversEveryVisiblePairOnceAndMergesInOrder) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
@@ -133,6 +165,7 @@ TEST(PlanCuda, CoversEveryVisiblePairOnceAndMergesInOrder) {
     const CudaPlan plan = plan_cuda(step.shape, step.tiling, step.seqs, step.n_sms);
     expect_covered(step, plan);
     expect_merged_in_order(step, plan);
+    expect_parts(plan);
     const std::vector<int32_t> queue = queue_of(plan);
     EXPECT_TRUE(std::is_sorted(queue.begin(), queue.end()));
     EXPECT_EQ(queue.front(), 0);
