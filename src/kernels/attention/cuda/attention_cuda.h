@@ -7,9 +7,10 @@
 //   out  [T, H, v_dim] of q's dtype, dense
 //   kv   pages of q's dtype, f8e4m3 or f8e5m2 (with one scale, or scales of each token and head)
 //
-// The KV range is cut into splits at fixed absolute positions. Each split is summed from nothing
-// and states are added in the order of their splits, whoever does it: a row's bits depend on its
-// own sequence and on the body, never on the batch, nor on the number of multiprocessors.
+// The KV range is cut into splits at fixed absolute positions. Each split is summed from nothing;
+// states are added in the order of their splits, first within groups of splits, then group after
+// group, whoever does it: a row's bits depend on its own sequence and on the body, never on the
+// batch, nor on the number of multiprocessors.
 //
 // plan_cuda() once per step and group, upload() once per plan, a body's run() per layer. Queued on
 // a stream; nothing waits, allocates device memory or reads the environment. A launch the device
@@ -29,11 +30,8 @@ struct CudaTiling {
   int32_t rows = 16;       // query rows (tokens * heads of one KV head) a block walks together
   int32_t kv_split = 512;  // tokens summed into one state; 0: the whole range, never split
   int32_t blocks_per_sm = 1;
+  int32_t group = 1;  // splits whose sum is added to the rest as one
 };
-
-// Floats of a state's row before its o: m (in units of log 2), d, and two unused, so that o begins
-// at a multiple of 16 bytes.
-constexpr int32_t kStateHead = 4;
 
 // What one block does at a time: the rows of tokens [token_begin, token_end) of a sequence and
 // heads [head_begin, head_begin + n_heads), which share a KV head, over splits [split_begin,
@@ -41,17 +39,16 @@ constexpr int32_t kStateHead = 4;
 struct CudaWork {
   int32_t seq = 0;
   int32_t head_begin = 0;
-  uint8_t n_heads = 0;
-  uint8_t first = 1;   // 1: holds the rows' first split
-  int16_t part = -1;   // of its tile's rows that its block merges in the end; -1: not its last work
-  int32_t merge = -1;  // its tile, where that is divided
+  int32_t n_heads = 0;
   int32_t token_begin = 0;
   int32_t token_end = 0;
   int32_t kv_begin = 0;  // positions some row sees, cut to the splits of this work
   int32_t kv_end = 0;
-  // The first of its states: -1 when it holds every split, and writes `out`. A work that starts at
-  // the rows' first split adds its splits up and leaves one state; any other leaves one per split.
+  // The first of its states: -1 when it holds every split, and writes `out`. A work leaves a state
+  // for each split of a group that began before it (its d negated, to say so), and one for each
+  // other group or part of one; but one for all whole groups if it starts at the rows' first split.
   int32_t state = -1;
+  int32_t first = 1;  // 1: holds the rows' first split; no bool, for its padding would be copied
   // Of the sequence, so that a block needs one read before it can ask for pages:
   int32_t q_begin = 0;
   int32_t q_position = 0;  // where its first query stands
@@ -70,17 +67,15 @@ struct CudaMerge {
   int32_t n_heads = 0;
   int32_t token_begin = 0;
   int32_t token_end = 0;
-  int32_t q_begin = 0;  // of the sequence
   int32_t state = 0;
   int32_t n_states = 0;
-  int32_t n_works = 0;  // that leave them
-  int32_t n_parts = 0;  // works among those that are their block's last: the blocks that merge
+  int32_t q_begin = 0;  // of the sequence
 };
 
 // One step's plan. The image is what the device reads, and lies at the start of the workspace:
-// AttnSeq[n_seqs], CudaWork[n_works], CudaMerge[n_merges], int32 queue ends [n_blocks + 1],
-// counters[n_merges] that begin at 0. A state is [rows][kStateHead + v_dim] f32, o not yet
-// divided.
+// AttnSeq[n_seqs], CudaWork[n_works], CudaMerge[n_merges], int32 queue ends [n_blocks + 1].
+// A state is [rows][2 + v_dim] f32: m (log2 domain), d (negative: the state continues a group),
+// then o not yet divided.
 struct CudaPlan {
   AttnShape shape;
   CudaTiling tiling;
@@ -91,7 +86,6 @@ struct CudaPlan {
   int64_t works_offset = 0;
   int64_t merges_offset = 0;
   int64_t queue_offset = 0;
-  int64_t counters_offset = 0;
   int64_t states_offset = 0;
   int64_t state_bytes = 0;
   int64_t workspace_bytes = 0;  // image and states
@@ -103,8 +97,7 @@ struct CudaPlan {
 CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<const AttnSeq> seqs,
                    int n_sms);
 
-// Copies the image to the workspace, where it stays unwritten by others until the plan's last
-// launch (a launch counts there); the plan must live until the stream has passed this point.
+// Copies the image to the workspace; the plan must live until the stream has passed this point.
 void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream);
 
 // Device pointers in params; params.workspace begins with the plan's image. compute is ignored:
@@ -127,6 +120,11 @@ Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q);
 CudaTiling mma_decode_tiling(const AttnShape& shape);
 // For prompts: 64 rows read K and V together, nothing is split.
 CudaTiling mma_prefill_tiling(const AttnShape& shape);
+
+// Adds a plan's states in order and writes the rows of its merges to params.out: the second launch
+// of every body whose plan has merges. `v_scale` multiplies the result.
+void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
+                  CUstream_st* stream);
 
 // KvWriteParams with k, v (bf16, f16 or f32; v_dim 0: k alone) and pages in device memory. The
 // sequences are the plan's (params.seqs is not looked at), in the order of their rows; its image

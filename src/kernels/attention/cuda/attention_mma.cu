@@ -40,7 +40,6 @@ cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
   const bool token_scales = p.kv.has_token_scales();
   const bool tensor_scales = is_f8(p.kv.dtype) && !token_scales;
   const float k_scale = p.scale * (tensor_scales ? p.kv.k_scale : 1.0f);
-  const float v_scale = tensor_scales ? p.kv.v_scale : 1.0f;
   const std::byte* workspace = p.workspace.data();
   return {
       .q = p.q.data,
@@ -53,7 +52,7 @@ cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
       .heads = shape.heads,
       .logit_scale = p.softcap != 0 ? k_scale / p.softcap : k_scale * cuda::kLog2E,
       .softcap_log2 = p.softcap * cuda::kLog2E,
-      .v_scale = v_scale,
+      .v_scale = tensor_scales ? p.kv.v_scale : 1.0f,
       .sinks = p.sinks,
       .window = shape.window,
       .causal = shape.causal,
@@ -67,7 +66,6 @@ cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
       .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
       .state_floats = plan.state_bytes / int64_t{sizeof(float)},
       .kv_split = plan.tiling.kv_split,
-      .merge = cuda::merge_args(plan, p, v_scale),
   };
 }
 
@@ -121,6 +119,7 @@ void attention_cuda_mma(const CudaPlan& plan, const AttnParams& params, CUstream
   const bool token_scales = params.kv.has_token_scales();
   const int k_dim = plan.shape.k_dim, v_dim = plan.shape.v_dim;
   find(params.kv.dtype, token_scales, k_dim, v_dim)(args, plan.n_blocks, stream);
+  merge_states(plan, params, args.v_scale, stream);
 }
 
 }  // namespace ashlar

@@ -148,7 +148,7 @@ __device__ void each_pair(const float (&o)[kPairs][4], int slice, int i, Give gi
 template <class L, int kPairs>
 __device__ void write_state(const MmaArgs& args, const CudaWork& work, int state, int slice,
                             const float (&m)[2], const float (&d)[2], const float (&o)[kPairs][4]) {
-  constexpr int64_t kRowFloats = kStateHead + L::kValueWidth;
+  constexpr int64_t kRowFloats = 2 + L::kValueWidth;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -158,9 +158,9 @@ __device__ void write_state(const MmaArgs& args, const CudaWork& work, int state
     if (slice == 0 && lane % 4 == 0) *reinterpret_cast<float2*>(to) = make_float2(m[i], d[i]);
     each_pair<L>(o, slice, i, [&](int dim, float first, float second) {
       if constexpr (L::kF8)
-        to[kStateHead + dim] = first, to[kStateHead + dim + 2] = second;
+        to[2 + dim] = first, to[4 + dim] = second;
       else
-        *reinterpret_cast<float2*>(to + kStateHead + dim) = make_float2(first, second);
+        *reinterpret_cast<float2*>(to + 2 + dim) = make_float2(first, second);
     });
   }
 }
@@ -253,6 +253,7 @@ template <class L>
 __global__ void __launch_bounds__(L::kThreads, L::kBlocksPerSm)
     mma_blocks(const __grid_constant__ MmaArgs args) {
   extern __shared__ __align__(16) std::byte shared[];
+  launch_dependents();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
   WorkList list(args);
   if (list.done()) return;
@@ -280,10 +281,6 @@ __global__ void __launch_bounds__(L::kThreads, L::kBlocksPerSm)
         args.logit_scale * (L::kF8 ? row_factors[row + 8] : 1.0f));
     if (!list.done()) queries.request(args, *list.get());
     do_work(args, work, source, walk, shared, stage);
-    const auto sync = [] { __syncthreads(); };
-    if constexpr (L::kTeam == 1)
-      merge_rows(args.merge, work,
-                 MergeBlock<L::kThreads, decltype(sync)>{sync, shared, L::kQueryAt});
   }
 }
 
@@ -292,7 +289,7 @@ __global__ void __launch_bounds__(L::kThreads, L::kBlocksPerSm)
 // length: a block each.
 template <class L>
 void launch_mma(const MmaArgs& args, int n_blocks, CUstream_st* stream) {
-  if (args.kv_split == 0 && L::kTeam == 1) {
+  if (!args.queue && L::kTeam == 1) {
     int device = 0, n_sms = 0;
     CHECK_CUDA(cudaGetDevice(&device));
     CHECK_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, device));
@@ -300,7 +297,8 @@ void launch_mma(const MmaArgs& args, int n_blocks, CUstream_st* stream) {
   }
   CHECK_CUDA(cudaFuncSetAttribute(mma_blocks<L>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   L::kSharedBytes));
-  launch_merging(mma_blocks<L>, n_blocks, L::kThreads, L::kSharedBytes, stream, args);
+  mma_blocks<L><<<static_cast<unsigned>(n_blocks), L::kThreads, L::kSharedBytes, stream>>>(args);
+  CHECK_CUDA(cudaGetLastError());
 }
 
 // The variant for widths and a team: the list.

@@ -10,7 +10,7 @@
 #include <numeric>
 #include <type_traits>
 
-#include "kernels/attention/cuda/merge.cuh"
+#include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/cuda/f8.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -93,7 +93,6 @@ struct MmaArgs {
   float* states;
   int64_t state_floats;
   int kv_split;
-  MergeArgs merge;
 };
 
 // Rows of kUnits 16-byte units, one after the other in memory (tokens of a head in a page), copied

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/attention/tile.h"
@@ -27,7 +26,7 @@ void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& 
         const int32_t begin = std::max(0, end - tokens);
         tiles.push_back({.seq = index,
                          .head_begin = kv_head * group + head,
-                         .n_heads = static_cast<uint8_t>(std::min(n_heads, group - head)),
+                         .n_heads = std::min(n_heads, group - head),
                          .token_begin = begin,
                          .token_end = end,
                          .kv_begin = visible(shape, seq, begin).begin,
@@ -84,6 +83,13 @@ int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int32_t 
   return high;
 }
 
+// How many states a work over splits [begin, end) leaves, which does not hold all (CudaWork.state).
+int32_t states_of(int32_t group, int32_t begin, int32_t end, bool first) {
+  if (first) return end % group > 0 && end / group > begin / group ? 2 : 1;
+  const int32_t opens = std::min(end, (begin + group - 1) / group * group);
+  return opens - begin + (end - opens + group - 1) / group;
+}
+
 class Builder {
  public:
   Builder(const AttnShape& shape, const CudaTiling& tiling) {
@@ -97,13 +103,12 @@ class Builder {
     const bool whole = work.first && end == tile.kv_end;
     if (!whole) {
       const int32_t split = plan_.tiling.kv_split;
-      const int32_t n_states = work.first ? 1 : (end - 1) / split - begin / split + 1;
+      const int32_t n_states =
+          states_of(plan_.tiling.group, begin / split, (end - 1) / split + 1, work.first);
       if (work.first) merges_.push_back(merge_of(tile));
       work.state = n_states_;
       n_states_ += n_states;
       merges_.back().n_states += n_states;
-      ++merges_.back().n_works;
-      work.merge = static_cast<int32_t>(merges_.size()) - 1;
     }
     while (static_cast<int32_t>(queue_.size()) <= block)
       queue_.push_back(static_cast<int32_t>(works_.size()));
@@ -116,16 +121,13 @@ class Builder {
     plan_.n_works = static_cast<int32_t>(works_.size());
     plan_.n_merges = static_cast<int32_t>(merges_.size());
     plan_.n_blocks = static_cast<int32_t>(queue_.size()) - 1;
-    share_merges();
     append(seqs.data(), seqs.size_bytes());
     plan_.works_offset = append(works_.data(), works_.size() * sizeof(CudaWork));
     plan_.merges_offset = append(merges_.data(), merges_.size() * sizeof(CudaMerge));
     plan_.queue_offset = append(queue_.data(), queue_.size() * sizeof(int32_t));
-    const std::vector<uint32_t> counters(merges_.size());
-    plan_.counters_offset = append(counters.data(), counters.size() * sizeof(uint32_t));
     plan_.states_offset = static_cast<int64_t>(plan_.image.size());
     plan_.state_bytes =
-        int64_t{plan_.tiling.rows} * (kStateHead + plan_.shape.v_dim) * int64_t{sizeof(float)};
+        int64_t{plan_.tiling.rows} * (2 + plan_.shape.v_dim) * int64_t{sizeof(float)};
     plan_.workspace_bytes = plan_.states_offset + n_states_ * plan_.state_bytes;
     return std::move(plan_);
   }
@@ -137,18 +139,8 @@ class Builder {
             .n_heads = work.n_heads,
             .token_begin = work.token_begin,
             .token_end = work.token_end,
-            .q_begin = work.q_begin,
-            .state = n_states_};
-  }
-
-  // Blocks merge rows of the tile of their last work. A tile's first work is always its block's
-  // last, so that every tile has somebody.
-  void share_merges() {
-    for (size_t block = 0; block + 1 < queue_.size(); ++block) {
-      CudaWork& last = works_[static_cast<size_t>(queue_[block + 1] - 1)];
-      if (last.state < 0) continue;
-      last.part = static_cast<int16_t>(merges_[static_cast<size_t>(last.merge)].n_parts++);
-    }
+            .state = n_states_,
+            .q_begin = work.q_begin};
   }
 
   int64_t append(const void* data, size_t bytes) {
@@ -170,8 +162,7 @@ void check(const AttnShape& shape, const CudaTiling& tiling, std::span<const Att
   CHECK(shape.kv_heads >= 1 && shape.heads % shape.kv_heads == 0, "{} heads over {}", shape.heads,
         shape.kv_heads);
   CHECK(shape.k_dim >= 1 && shape.v_dim >= 1, "k {} v {}", shape.k_dim, shape.v_dim);
-  CHECK(tiling.rows >= 1 && tiling.rows <= 128 && tiling.kv_split >= 0, "rows {} split {}",
-        tiling.rows, tiling.kv_split);
+  CHECK(tiling.rows >= 1 && tiling.kv_split >= 0, "rows {} split {}", tiling.rows, tiling.kv_split);
   for (const AttnSeq& seq : seqs) {
     CHECK(seq.q_begin >= 0 && seq.q_len >= 0 && seq.q_len <= seq.kv_len, "q {}+{} kv {}",
           seq.q_begin, seq.q_len, seq.kv_len);

@@ -20,8 +20,10 @@ void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
              : CUtensorMap{};
   const int bytes = Block::shared_bytes(hopper);
   CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  launch_merging(kernel, plan.n_blocks, kMmaThreads + (hopper ? kMmaFillThreads : 0), bytes, stream,
-                 args, map);
+  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads + (hopper ? kMmaFillThreads : 0),
+           static_cast<size_t>(bytes), stream>>>(args, map);
+  CHECK_CUDA(cudaGetLastError());
+  merge_latents(plan, p, stream);
 }
 
 void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {

@@ -126,16 +126,15 @@ class MmaBlock {
     ring_.finish();
   }
 
-  // Among the eight warps.
-  __device__ static void synchronise() {
-    asm volatile("bar.sync 1, %0;" ::"n"(kMmaThreads) : "memory");
-  }
-
  private:
   template <int kN>
   __device__ static void clear(float (&d)[kN][4]) {
 #pragma unroll
     for (int n = 0; n < kN; ++n) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
+  }
+  // Among the eight warps.
+  __device__ static void synchronise() {
+    asm volatile("bar.sync 1, %0;" ::"n"(kMmaThreads) : "memory");
   }
 
   // --- queries ---
@@ -432,6 +431,7 @@ __global__ void __launch_bounds__(kMmaThreads + kMmaFillThreads, 1)
   using Block = MmaBlock<Query, kStored>;
   extern __shared__ __align__(1024) std::byte ring[];
   auto& shared = *reinterpret_cast<typename Block::Shared*>(ring + Block::kRingBytes);
+  launch_dependents();
 #if __CUDA_ARCH__ >= 900
   if (threadIdx.x == 0) shared.ring.init(kMmaWarps);
   __syncthreads();
@@ -442,19 +442,11 @@ __global__ void __launch_bounds__(kMmaThreads + kMmaFillThreads, 1)
   } else {
     registers_take<232>();
     Block block(args, ring, shared);
-    for (int i = first_work(args); i < last_work(args); ++i) {
-      block.run(args.works[i]);
-      merge_latents<kMmaThreads>(
-          args, args.works[i], [] { Block::synchronise(); }, ring, Block::kRingBytes);
-    }
+    for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
   }
 #else
   Block block(args, ring, shared);
-  for (int i = first_work(args); i < last_work(args); ++i) {
-    block.run(args.works[i]);
-    merge_latents<kMmaThreads>(
-        args, args.works[i], [] { Block::synchronise(); }, ring, Block::kRingBytes);
-  }
+  for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
 #endif
 }
 

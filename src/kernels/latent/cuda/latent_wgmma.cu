@@ -16,8 +16,10 @@ void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   auto* kernel = latent_wgmma<Query, kStored>;
   constexpr int kBytes = sizeof(WgmmaShared);
   CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  launch_merging(kernel, plan.n_blocks * args.blocks, kWgmmaThreads + 128, kBytes, stream, args,
-                 map);
+  kernel<<<static_cast<unsigned>(plan.n_blocks * args.blocks), kWgmmaThreads + 128, kBytes,
+           stream>>>(args, map);
+  CHECK_CUDA(cudaGetLastError());
+  merge_latents(plan, p, stream);
 }
 
 void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {

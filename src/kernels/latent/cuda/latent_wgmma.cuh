@@ -430,6 +430,7 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(1024) std::byte memory[];
   auto& shared = *reinterpret_cast<WgmmaShared*>(memory);
+  launch_dependents();
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
   constexpr bool kF8 = WgmmaBlock<Query, kStored>::kF8;
@@ -443,12 +444,7 @@ __global__ void __launch_bounds__(kWgmmaThreads + 128, 1)
   } else {
     registers_take<(kF8 ? 208 : 232)>();
     WgmmaBlock<Query, kStored> block(args, shared);
-    for (int i = first_work(args); i < last_work(args); ++i) {
-      block.run(args.works[i]);
-      merge_latents<kWgmmaThreads>(
-          args, args.works[i], [] { sync_threads(kBoth, kWgmmaThreads); }, memory,
-          offsetof(WgmmaShared, probs));
-    }
+    for (int i = first_work(args); i < last_work(args); ++i) block.run(args.works[i]);
   }
 #endif
 }

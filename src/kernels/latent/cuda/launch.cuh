@@ -47,8 +47,7 @@ inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int b
       .tile_rows = plan.tiling.rows,
       .kv_split = plan.tiling.kv_split,
       .score_scale = p.scale * scale * kLog2E,
-      .v_scale = scale,
-      .merge = merge_args(plan, {.out = p.out, .workspace = p.workspace}, scale)};
+      .v_scale = scale};
 }
 
 // Rows for the tensor copies: [granules][page_tokens][576], boxes of 64 columns of `box_tokens`
@@ -76,6 +75,12 @@ inline CUtensorMap row_map(const PagedView& kv, int box_tokens) {
              CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(encoded == CUDA_SUCCESS, "cuTensorMapEncodeTiled: {}", static_cast<int>(encoded));
   return map;
+}
+
+// The second launch, where a plan divides rows.
+inline void merge_latents(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
+  const AttnParams params{.q = p.q, .out = p.out, .kv = p.kv, .workspace = p.workspace};
+  merge_states(plan, params, is_f8(p.kv.dtype) ? p.kv.k_scale : 1.0f, stream);
 }
 
 }  // namespace ashlar::cuda

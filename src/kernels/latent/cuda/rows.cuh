@@ -2,18 +2,19 @@
 
 // What the CUDA bodies of latent attention read: the step, and where rows lie.
 
-#include "kernels/attention/cuda/merge.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/latent/cuda/latent_cuda.h"
 
 namespace ashlar::cuda {
 
 constexpr int kLatentQ = kLatentWidth + kLatentRope;  // width of q and of rows
+constexpr int kStateHead = 2;                         // m and d, before a state's o
 constexpr int kStateWidth = kStateHead + kLatentWidth;
 
 // The arguments of a launch.
 struct LatentArgs {
   const CudaWork* works;
-  const int32_t* queue;   // null: a work a block
+  const int32_t* queue;   // null: a work a block, and one read less before it starts
   float* states;          // [state][rows][kStateWidth]
   void* scratch;          // of each block, as much as the body asked for
   const void* q;          // [T, H, 576]
@@ -26,7 +27,6 @@ struct LatentArgs {
   int32_t kv_split;
   float score_scale;  // of dot products, in units of log 2; FP8's scale included
   float v_scale;      // FP8's scale
-  MergeArgs merge;
 };
 
 // Row `position` of a sequence whose page table is `pages`.
@@ -48,25 +48,14 @@ __device__ inline int work_rows(const CudaWork& work) {
   return (work.token_end - work.token_begin) * work.n_heads;
 }
 
-// The plan's block that this one is, or a part of.
-__device__ inline int plan_block(const LatentArgs& args) {
-  return static_cast<int>(blockIdx.x) / args.blocks;
-}
-// Its works: [first_work, last_work).
+// The works of this block: [first_work, last_work).
 __device__ inline int first_work(const LatentArgs& args) {
-  return args.queue ? args.queue[plan_block(args)] : plan_block(args);
+  const int block = static_cast<int>(blockIdx.x) / args.blocks;
+  return args.queue ? args.queue[block] : block;
 }
 __device__ inline int last_work(const LatentArgs& args) {
-  return args.queue ? args.queue[plan_block(args) + 1] : plan_block(args) + 1;
-}
-// After each work, by the block's first kThreads threads, which sync() brings together; `memory` is
-// shared, and free after the last.
-template <int kThreads, class Sync>
-__device__ void merge_latents(const LatentArgs& args, const CudaWork& work, Sync sync,
-                              std::byte* memory, int n_bytes) {
-  merge_rows(args.merge, work,
-             MergeBlock<kThreads, Sync>{sync, memory, n_bytes,
-                                        static_cast<int>(blockIdx.x) % args.blocks, args.blocks});
+  const int block = static_cast<int>(blockIdx.x) / args.blocks;
+  return args.queue ? args.queue[block + 1] : block + 1;
 }
 
 // The power of two that brings a row of bf16 queries, of which `largest` is the greatest, into
