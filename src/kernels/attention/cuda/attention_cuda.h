@@ -7,9 +7,10 @@
 //   out  [T, H, v_dim] of q's dtype, dense
 //   kv   pages of q's dtype, f8e4m3 or f8e5m2 (with one scale, or scales of each token and head)
 //
-// The KV range is cut into splits at fixed absolute positions. Each split is summed from nothing
-// and states are added in the order of their splits, whoever does it: a row's bits depend on its
-// own sequence and on the body, never on the batch, nor on the number of multiprocessors.
+// The KV range is cut into splits at fixed absolute positions. Each split is summed from nothing;
+// states are added in the order of their splits, first within groups of splits, then group after
+// group, whoever does it: a row's bits depend on its own sequence and on the body, never on the
+// batch, nor on the number of multiprocessors.
 //
 // plan_cuda() once per step and group, upload() once per plan, a body's run() per layer. Queued on
 // a stream; nothing waits, allocates device memory or reads the environment. A launch the device
@@ -29,6 +30,7 @@ struct CudaTiling {
   int32_t rows = 16;       // query rows (tokens * heads of one KV head) a block walks together
   int32_t kv_split = 512;  // tokens summed into one state; 0: the whole range, never split
   int32_t blocks_per_sm = 1;
+  int32_t group = 1;  // splits whose sum is added to the rest as one
 };
 
 // What one block does at a time: the rows of tokens [token_begin, token_end) of a sequence and
@@ -42,8 +44,9 @@ struct CudaWork {
   int32_t token_end = 0;
   int32_t kv_begin = 0;  // positions some row sees, cut to the splits of this work
   int32_t kv_end = 0;
-  // The first of its states: -1 when it holds every split, and writes `out`. A work that starts at
-  // the rows' first split adds its splits up and leaves one state; any other leaves one per split.
+  // The first of its states: -1 when it holds every split, and writes `out`. A work leaves a state
+  // for each split of a group that began before it (its d negated, to say so), and one for each
+  // other group or part of one; but one for all whole groups if it starts at the rows' first split.
   int32_t state = -1;
   int32_t first = 1;  // 1: holds the rows' first split; no bool, for its padding would be copied
   // Of the sequence, so that a block needs one read before it can ask for pages:
@@ -71,7 +74,8 @@ struct CudaMerge {
 
 // One step's plan. The image is what the device reads, and lies at the start of the workspace:
 // AttnSeq[n_seqs], CudaWork[n_works], CudaMerge[n_merges], int32 queue ends [n_blocks + 1].
-// A state is [rows][2 + v_dim] f32: m (log2 domain), d, then o not yet divided.
+// A state is [rows][2 + v_dim] f32: m (log2 domain), d (negative: the state continues a group),
+// then o not yet divided.
 struct CudaPlan {
   AttnShape shape;
   CudaTiling tiling;

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/attention/tile.h"
@@ -13,15 +12,7 @@ namespace {
 constexpr int64_t kStartTokens = 96;
 
 // Rows that are walked together, with everything they see.
-struct RowTile {
-  CudaWork work;
-  int32_t split_begin = 0;
-  int32_t split_end = 0;
-};
-
-int32_t first_split(const CudaTiling& tiling, int32_t position) {
-  return tiling.kv_split > 0 ? position / tiling.kv_split : 0;
-}
+using RowTile = CudaWork;
 
 void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& seq, int32_t index,
                std::vector<RowTile>& tiles) {
@@ -33,72 +24,70 @@ void add_tiles(const AttnShape& shape, const CudaTiling& tiling, const AttnSeq& 
       // Last tokens first: under a causal mask they see most, and long work should start early.
       for (int32_t end = seq.q_len; end > 0; end -= std::min(end, tokens)) {
         const int32_t begin = std::max(0, end - tokens);
-        RowTile tile{.work = {.seq = index,
-                              .head_begin = kv_head * group + head,
-                              .n_heads = std::min(n_heads, group - head),
-                              .token_begin = begin,
-                              .token_end = end,
-                              .kv_begin = visible(shape, seq, begin).begin,
-                              .kv_end = visible(shape, seq, end - 1).end,
-                              .q_begin = seq.q_begin,
-                              .q_position = seq.kv_len - seq.q_len,
-                              .kv_len = seq.kv_len,
-                              .kv_head = kv_head,
-                              .heads_inverse = 65536 / std::min(n_heads, group - head) + 1,
-                              .pages = seq.pages}};
-        tile.split_begin = first_split(tiling, tile.work.kv_begin);
-        tile.split_end = first_split(tiling, tile.work.kv_end - 1) + 1;
-        tiles.push_back(tile);
+        tiles.push_back({.seq = index,
+                         .head_begin = kv_head * group + head,
+                         .n_heads = std::min(n_heads, group - head),
+                         .token_begin = begin,
+                         .token_end = end,
+                         .kv_begin = visible(shape, seq, begin).begin,
+                         .kv_end = visible(shape, seq, end - 1).end,
+                         .q_begin = seq.q_begin,
+                         .q_position = seq.kv_len - seq.q_len,
+                         .kv_len = seq.kv_len,
+                         .kv_head = kv_head,
+                         .heads_inverse = 65536 / std::min(n_heads, group - head) + 1,
+                         .pages = seq.pages});
       }
     }
   }
 }
 
-int64_t tokens_of(const CudaTiling& tiling, const RowTile& tile, int32_t split) {
-  if (tiling.kv_split == 0) return tile.work.kv_end - tile.work.kv_begin;
-  return std::min(tile.work.kv_end, (split + 1) * tiling.kv_split) -
-         std::max(tile.work.kv_begin, split * tiling.kv_split);
-}
-
 // Deals the splits of all tiles in order to blocks of at most `capacity` tokens each (a block takes
 // one split at least) and returns how many blocks that takes. `take(tile, begin, end, block)` hears
-// of every piece.
+// of every piece, by positions.
 template <class Take>
-int32_t deal(const CudaTiling& tiling, const std::vector<RowTile>& tiles, int64_t capacity,
-             Take take) {
+int32_t deal(int32_t split, const std::vector<RowTile>& tiles, int64_t capacity, Take take) {
   int32_t block = 0;
   int64_t held = 0;
   for (const RowTile& tile : tiles) {
-    int32_t begin = tile.split_begin;
-    for (int32_t split = begin; split < tile.split_end; ++split) {
-      const int64_t start = split == begin ? kStartTokens : 0;
-      const int64_t tokens = tokens_of(tiling, tile, split);
-      if (held > 0 && held + start + tokens > capacity) {
-        if (split > begin) take(tile, begin, split, block);
-        begin = split;
-        ++block;
-        held = kStartTokens + tokens;
-      } else {
-        held += start + tokens;
+    int32_t begin = tile.kv_begin;
+    while (begin < tile.kv_end) {
+      const int64_t room = capacity - held - kStartTokens;
+      int64_t end = tile.kv_end;
+      if (end - begin > room) {
+        end = std::max<int64_t>(begin + room, 0) / split * split;
+        if (end <= begin && held == 0) end = std::min(tile.kv_end, (begin / split + 1) * split);
       }
+      if (end > begin) {
+        take(tile, begin, static_cast<int32_t>(end), block);
+        held += kStartTokens + end - begin;
+        begin = static_cast<int32_t>(end);
+      }
+      if (begin < tile.kv_end) ++block, held = 0;
     }
-    take(tile, begin, tile.split_end, block);
   }
   return block + 1;
 }
 
 // The least capacity that `n_blocks` blocks can carry.
-int64_t fair_capacity(const CudaTiling& tiling, const std::vector<RowTile>& tiles,
-                      int32_t n_blocks) {
+int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int32_t n_blocks) {
   const auto nothing = [](const RowTile&, int32_t, int32_t, int32_t) {};
   int64_t total = 0;
-  for (const RowTile& tile : tiles) total += tile.work.kv_end - tile.work.kv_begin + kStartTokens;
-  int64_t low = total / n_blocks, high = total + 1;
+  for (const RowTile& tile : tiles) total += tile.kv_end - tile.kv_begin + kStartTokens;
+  int64_t low = total / n_blocks, high = low + split + 2 * kStartTokens;
+  while (deal(split, tiles, high, nothing) > n_blocks) low = high, high += split;
   while (high - low > kStartTokens / 4) {
     const int64_t middle = low + (high - low) / 2;
-    (deal(tiling, tiles, middle, nothing) <= n_blocks ? high : low) = middle;
+    (deal(split, tiles, middle, nothing) <= n_blocks ? high : low) = middle;
   }
   return high;
+}
+
+// How many states a work over splits [begin, end) leaves, which does not hold all (CudaWork.state).
+int32_t states_of(int32_t group, int32_t begin, int32_t end, bool first) {
+  if (first) return end % group > 0 && end / group > begin / group ? 2 : 1;
+  const int32_t opens = std::min(end, (begin + group - 1) / group * group);
+  return opens - begin + (end - opens + group - 1) / group;
 }
 
 class Builder {
@@ -108,16 +97,15 @@ class Builder {
   }
 
   void take(const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
-    CudaWork work = tile.work;
-    work.first = begin == tile.split_begin;
-    if (plan_.tiling.kv_split > 0) {
-      work.kv_begin = std::max(work.kv_begin, begin * plan_.tiling.kv_split);
-      work.kv_end = std::min(work.kv_end, end * plan_.tiling.kv_split);
-    }
-    const bool whole = work.first && end == tile.split_end;
+    CudaWork work = tile;
+    work.kv_begin = begin, work.kv_end = end;
+    work.first = begin == tile.kv_begin;
+    const bool whole = work.first && end == tile.kv_end;
     if (!whole) {
-      const int32_t n_states = work.first ? 1 : end - begin;
-      if (work.first) merges_.push_back(merge_of(tile.work));
+      const int32_t split = plan_.tiling.kv_split;
+      const int32_t n_states =
+          states_of(plan_.tiling.group, begin / split, (end - 1) / split + 1, work.first);
+      if (work.first) merges_.push_back(merge_of(tile));
       work.state = n_states_;
       n_states_ += n_states;
       merges_.back().n_states += n_states;
@@ -186,7 +174,7 @@ CudaPlan dealt(const AttnShape& shape, const CudaTiling& tiling, const std::vect
                std::span<const AttnSeq> seqs, int32_t n_blocks) {
   Builder builder(shape, tiling);
   if (!tiles.empty()) {
-    deal(tiling, tiles, fair_capacity(tiling, tiles, n_blocks),
+    deal(tiling.kv_split, tiles, fair_capacity(tiling.kv_split, tiles, n_blocks),
          [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
            builder.take(tile, begin, end, block);
          });
@@ -205,11 +193,11 @@ CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<c
     add_tiles(shape, tiling, seqs[i], static_cast<int32_t>(i), tiles);
   if (tiling.kv_split == 0) {  // the device's own scheduler deals the tiles, longest first
     std::stable_sort(tiles.begin(), tiles.end(), [](const RowTile& a, const RowTile& b) {
-      return a.work.kv_end - a.work.kv_begin > b.work.kv_end - b.work.kv_begin;
+      return a.kv_end - a.kv_begin > b.kv_end - b.kv_begin;
     });
     Builder builder(shape, tiling);
     for (size_t i = 0; i < tiles.size(); ++i)
-      builder.take(tiles[i], 0, tiles[i].split_end, static_cast<int32_t>(i));
+      builder.take(tiles[i], tiles[i].kv_begin, tiles[i].kv_end, static_cast<int32_t>(i));
     return builder.finish(seqs);
   }
   CudaPlan plan = dealt(shape, tiling, tiles, seqs, n_sms * tiling.blocks_per_sm);

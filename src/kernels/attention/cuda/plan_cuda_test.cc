@@ -43,6 +43,7 @@ Step random_step(Random& random) {
   step.tiling.rows = random.integer(0, 1) ? 16 : 64;
   step.tiling.kv_split = static_cast<int32_t>(256 * random.integer(0, 2));
   step.tiling.blocks_per_sm = static_cast<int32_t>(random.integer(1, 2));
+  step.tiling.group = static_cast<int32_t>(random.integer(0, 1) * random.integer(1, 3) + 1);
   step.n_sms = static_cast<int>(random.integer(1, 132));
   int32_t begin = 0;
   for (int64_t n = random.integer(0, 6); n > 0; --n) {
@@ -54,9 +55,20 @@ Step random_step(Random& random) {
   return step;
 }
 
-int32_t splits_of(const CudaTiling& tiling, const CudaWork& work) {
-  if (tiling.kv_split == 0) return 1;
-  return (work.kv_end - 1) / tiling.kv_split - work.kv_begin / tiling.kv_split + 1;
+// Of a work that does not hold all of its rows' splits.
+int32_t states_of(const CudaTiling& tiling, const CudaWork& work) {
+  const int32_t begin = work.kv_begin / tiling.kv_split;
+  const int32_t end = (work.kv_end - 1) / tiling.kv_split + 1;
+  int32_t states = 0, whole = 0;
+  bool continues = !work.first && begin % tiling.group > 0;
+  for (int32_t split = begin; split < end; ++split) {
+    const bool group_ends = (split + 1) % tiling.group == 0;
+    if (continues || (!work.first && (group_ends || split + 1 == end))) ++states;
+    if (work.first && group_ends) whole = 1;
+    if (work.first && !group_ends && split + 1 == end) ++states;
+    if (group_ends) continues = false;
+  }
+  return states + whole;
 }
 
 // Every row of every head sees each of its positions in exactly one work.
@@ -96,8 +108,7 @@ void expect_covered(const Step& step, const CudaPlan& plan) {
   EXPECT_EQ(ranges.size(), n_rows);
 }
 
-// The states of rows whose splits are divided follow each other in the order of the splits: one of
-// the works that begins the rows, then one for each split.
+// The states of rows whose splits are divided follow each other in the order of the splits.
 void expect_merged_in_order(const Step& step, const CudaPlan& plan) {
   const std::vector<CudaWork> works = works_of(plan);
   size_t at = 0;
@@ -118,7 +129,7 @@ void expect_merged_in_order(const Step& step, const CudaPlan& plan) {
       EXPECT_EQ(work.kv_begin, position);
       EXPECT_EQ(work.state, next_state);
       position = work.kv_end;
-      next_state += work.first ? 1 : splits_of(step.tiling, work);
+      next_state += states_of(step.tiling, work);
     }
     EXPECT_EQ(next_state, merge.state + merge.n_states);
   }

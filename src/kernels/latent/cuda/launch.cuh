@@ -33,7 +33,9 @@ inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int b
   const float scale = is_f8(p.kv.dtype) ? p.kv.k_scale : 1.0f;
   return {
       .works = reinterpret_cast<const CudaWork*>(image + plan.works_offset),
-      .queue = reinterpret_cast<const int32_t*>(image + plan.queue_offset),
+      .queue = plan.n_works == plan.n_blocks
+                   ? nullptr
+                   : reinterpret_cast<const int32_t*>(image + plan.queue_offset),
       .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
       .scratch = p.workspace.data() + (plan.workspace_bytes - plan.n_blocks * blocks * block_bytes),
       .q = p.q.data,

@@ -14,7 +14,7 @@ constexpr int kStateWidth = kStateHead + kLatentWidth;
 // The arguments of a launch.
 struct LatentArgs {
   const CudaWork* works;
-  const int32_t* queue;
+  const int32_t* queue;   // null: a work a block, and one read less before it starts
   float* states;          // [state][rows][kStateWidth]
   void* scratch;          // of each block, as much as the body asked for
   const void* q;          // [T, H, 576]
@@ -50,10 +50,12 @@ __device__ inline int work_rows(const CudaWork& work) {
 
 // The works of this block: [first_work, last_work).
 __device__ inline int first_work(const LatentArgs& args) {
-  return args.queue[blockIdx.x / static_cast<unsigned>(args.blocks)];
+  const int block = static_cast<int>(blockIdx.x) / args.blocks;
+  return args.queue ? args.queue[block] : block;
 }
 __device__ inline int last_work(const LatentArgs& args) {
-  return args.queue[blockIdx.x / static_cast<unsigned>(args.blocks) + 1];
+  const int block = static_cast<int>(blockIdx.x) / args.blocks;
+  return args.queue ? args.queue[block + 1] : block + 1;
 }
 
 // The power of two that brings a row of bf16 queries, of which `largest` is the greatest, into
