@@ -210,6 +210,24 @@ TEST_F(AttentionCuda, OneEqualsManyOnAnyNumberOfMultiprocessors) {
   }
 }
 
+// Two states, a handful, and more than are read at a time, of narrow rows and of wide ones: as one
+// multiprocessor has it, which divides nothing.
+TEST_F(AttentionCuda, AnyNumberOfStatesIsMerged) {
+  Random random(11);
+  for (const int32_t width : {48, 96, 192, 256}) {
+    const int32_t v_dim = width == 48 ? 32 : width == 192 ? 128 : width;
+    const AttnShape shape{.heads = 20, .kv_heads = 1, .k_dim = width, .v_dim = v_dim};
+    for (const int32_t kv_len : {1000, 3000, 11000}) {
+      AttnCase c = random_case(shape, {{1, kv_len}, {2, 700}}, DType::bf16, random);
+      c.sinks = random.normal(shape.heads);
+      const CudaBody body{"mma decode", attention_cuda_mma, mma_decode_tiling(shape)};
+      const std::vector<float> whole = run_cuda(body, c, {.n_sms = 1});
+      EXPECT_LT(relative_error(whole, reference(c, DType::bf16)), 4e-3) << text(c);
+      for (const int n_sms : {4, 132}) EXPECT_EQ(run_cuda(body, c, {.n_sms = n_sms}), whole);
+    }
+  }
+}
+
 TEST_F(AttentionCuda, APrefillEqualsItsChunks) {
   Random random(9);
   for (const Types& types : kTypes) {

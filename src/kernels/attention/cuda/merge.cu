@@ -9,8 +9,9 @@
 namespace ashlar {
 namespace {
 
-constexpr int kMaxThreads = 256;  // v_dim 512
-constexpr int kBatch = 16;        // states whose reads are in flight together
+// Of a row of v_dim 512; narrower rows take fewer, and down to 128 columns a thread has two.
+constexpr int kMaxThreads = 64;
+constexpr int kMaxColumns = 512;
 
 struct MergeArgs {
   const CudaMerge* merges;
@@ -24,72 +25,74 @@ struct MergeArgs {
   bool is_bf16;
 };
 
-// A row's sums, of two of its elements.
+// A row's sums, of two elements in every 2 * blockDim.x.
+template <int kPairs>
 struct Sum {
-  float m, d, low, high;
+  float m, d;
+  float2 o[kPairs];
 
-  __device__ static Sum nothing() { return {-CUDART_INF_F, 0, 0, 0}; }
+  __device__ void clear() {
+    m = -CUDART_INF_F, d = 0;
+#pragma unroll
+    for (float2& pair : o) pair = make_float2(0, 0);
+  }
   __device__ void add(const Sum& comes) {
     const cuda::Fold fold(m, comes.m);
     m = fold.m;
     d = fold(d, comes.d);
-    low = fold(low, comes.low);
-    high = fold(high, comes.high);
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i)
+      o[i] = make_float2(fold(o[i].x, comes.o[i].x), fold(o[i].y, comes.o[i].y));
   }
 };
 
-// Not from the L1 cache, which may have what was there before.
-__device__ float2 read_pair(const float* from) {
-  float2 pair;
-  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "l"(from));
-  return pair;
-}
-
-// Two elements of a row over n states, `step` floats apart.
-__device__ Sum sum_states(const float* sums_at, const float* values_at, int n, int64_t step) {
-  Sum total = Sum::nothing(), group = Sum::nothing();
-#pragma unroll 1
-  for (int begin = 0; begin < n; begin += kBatch) {
-    float2 sums[kBatch], values[kBatch];
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (begin + i >= n) continue;
-      sums[i] = read_pair(sums_at + (begin + i) * step);
-      values[i] = read_pair(values_at + (begin + i) * step);
-    }
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (begin + i >= n) continue;
-      if (!signbit(sums[i].y)) total.add(group), group = Sum::nothing();  // a group opens
-      group.add({sums[i].x, fabsf(sums[i].y), values[i].x, values[i].y});
-    }
-  }
-  total.add(group);
-  return total;
-}
-
-// A block per row of a merge, a thread per two of its elements.
-__global__ void __launch_bounds__(kMaxThreads, 2) merge_rows(const MergeArgs args) {
+// A block per row of a merge; the reads of kBatch states are in flight together.
+template <int kPairs, int kBatch>
+__global__ void __launch_bounds__(kMaxThreads) merge_rows(const MergeArgs args) {
   const CudaMerge merge = args.merges[blockIdx.x];
   const int row = static_cast<int>(blockIdx.y);
   if (row >= (merge.token_end - merge.token_begin) * merge.n_heads) return;
-  const int dim = 2 * static_cast<int>(threadIdx.x);
-  if (dim >= args.v_dim) return;
+  const int thread = static_cast<int>(threadIdx.x), n_pairs = args.v_dim / 2;
+  const auto pair_of = [&](int i) { return thread + i * static_cast<int>(blockDim.x); };
+  // Everything but the states was there before the kernel that leaves them.
   const int head = merge.head_begin + row % merge.n_heads;
   const int64_t token = merge.q_begin + merge.token_begin + row / merge.n_heads;
   const float sink = cuda::sink_of(args.sinks, head);
-  const int64_t row_floats = 2 + args.v_dim, state_floats = args.rows * row_floats;
-  const float* from = args.states + merge.state * state_floats + row * row_floats;
-  // Everything but the states was there before the kernel that leaves them. Beside its end this one
-  // rehearses on whatever is there, which brings its instructions and the states' addresses near.
+  cuda::wait_for_dependencies();
+  const int64_t row_pairs = 1 + n_pairs, state_pairs = args.rows * row_pairs;
+  const auto* from =
+      reinterpret_cast<const float2*>(args.states) + merge.state * state_pairs + row * row_pairs;
+
+  Sum<kPairs> total, group;
+  total.clear(), group.clear();
 #pragma unroll 1
-  for (const bool is_rehearsal : {true, false}) {
-    if (!is_rehearsal) cuda::wait_for_dependencies();
-    const Sum sum = sum_states(from, from + 2 + dim, merge.n_states, state_floats);
-    const float factor = cuda::final_factor(sum.m, sum.d, sink, args.v_scale);
-    if (!is_rehearsal)
-      cuda::store_pair(args.out, args.is_bf16, (token * args.heads + head) * args.v_dim + dim,
-                       sum.low * factor, sum.high * factor);
+  for (int begin = 0; begin < merge.n_states; begin += kBatch, from += kBatch * state_pairs) {
+    Sum<kPairs> states[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (begin + i >= merge.n_states) continue;
+      const float2 sums = from[i * state_pairs];
+      states[i].m = sums.x, states[i].d = sums.y;
+#pragma unroll
+      for (int k = 0; k < kPairs; ++k)
+        if (pair_of(k) < n_pairs) states[i].o[k] = from[i * state_pairs + 1 + pair_of(k)];
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (begin + i >= merge.n_states) continue;
+      if (!signbit(states[i].d)) total.add(group), group.clear();  // a group opens
+      states[i].d = fabsf(states[i].d);
+      group.add(states[i]);
+    }
+  }
+  total.add(group);
+  const float factor = cuda::final_factor(total.m, total.d, sink, args.v_scale);
+#pragma unroll
+  for (int k = 0; k < kPairs; ++k) {
+    if (pair_of(k) < n_pairs)
+      cuda::store_pair(args.out, args.is_bf16,
+                       (token * args.heads + head) * args.v_dim + 2 * pair_of(k),
+                       total.o[k].x * factor, total.o[k].y * factor);
   }
 }
 
@@ -103,8 +106,8 @@ void upload(const CudaPlan& plan, std::byte* workspace, CUstream_st* stream) {
 void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
                   CUstream_st* stream) {
   if (plan.n_merges == 0) return;
-  CHECK(plan.shape.v_dim % 2 == 0 && plan.shape.v_dim <= 2 * kMaxThreads, "v_dim {}",
-        plan.shape.v_dim);
+  const int v_dim = plan.shape.v_dim;
+  CHECK(v_dim % 2 == 0 && v_dim <= kMaxColumns, "v_dim {}", v_dim);
   const std::byte* workspace = params.workspace.data();
   const MergeArgs args{
       .merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),
@@ -118,8 +121,13 @@ void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
       .is_bf16 = params.out.dtype == DType::bf16,
   };
   const dim3 grid(static_cast<unsigned>(plan.n_merges), static_cast<unsigned>(plan.tiling.rows));
-  const auto threads = static_cast<unsigned>((plan.shape.v_dim / 2 + 31) / 32 * 32);
-  cuda::launch_dependent(merge_rows, grid, threads, stream, args);
+  constexpr int kFew = 2, kMany = 8;
+  const bool few = plan.most_states <= kFew, narrow = v_dim <= 2 * kMaxThreads;
+  const int pairs = narrow ? 1 : 4;
+  const auto threads = static_cast<unsigned>((v_dim / 2 / pairs + 31) / 32 * 32);
+  cuda::launch_dependent(narrow ? (few ? merge_rows<1, kFew> : merge_rows<1, 2 * kMany>)
+                                : (few ? merge_rows<4, kFew> : merge_rows<4, kMany>),
+                         grid, threads, stream, args);
 }
 
 }  // namespace ashlar

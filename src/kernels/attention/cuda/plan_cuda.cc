@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <queue>
 
 #include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/attention/tile.h"
@@ -10,6 +11,8 @@ namespace {
 // What starting on rows costs, in tokens of K and V: the queries to load, the first copies to wait
 // for, the state to leave.
 constexpr int64_t kStartTokens = 96;
+// What merging costs, in tokens a multiprocessor could walk meanwhile.
+constexpr int64_t kMergeTokens = 256;
 
 // Rows that are walked together, with everything they see.
 using RowTile = CudaWork;
@@ -69,11 +72,13 @@ int32_t deal(int32_t split, const std::vector<RowTile>& tiles, int64_t capacity,
   return block + 1;
 }
 
+int64_t cost_of(const RowTile& tile) { return tile.kv_end - tile.kv_begin + kStartTokens; }
+
 // The least capacity that `n_blocks` blocks can carry.
 int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int32_t n_blocks) {
   const auto nothing = [](const RowTile&, int32_t, int32_t, int32_t) {};
   int64_t total = 0;
-  for (const RowTile& tile : tiles) total += tile.kv_end - tile.kv_begin + kStartTokens;
+  for (const RowTile& tile : tiles) total += cost_of(tile);
   int64_t low = total / n_blocks, high = low + split + 2 * kStartTokens;
   while (deal(split, tiles, high, nothing) > n_blocks) low = high, high += split;
   while (high - low > kStartTokens / 4) {
@@ -81,6 +86,36 @@ int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int32_t 
     (deal(split, tiles, middle, nothing) <= n_blocks ? high : low) = middle;
   }
   return high;
+}
+
+// Tiles as they are, the longest first to the block that has least.
+struct WholeTiles {
+  std::vector<int64_t> blocks;  // block << 32 | tile, by block
+  int64_t capacity = 0;         // the fullest block's
+};
+
+WholeTiles deal_whole(const std::vector<RowTile>& tiles, int32_t n_blocks) {
+  // Pairs of numbers in one, the first in the upper half: quick to compare.
+  const auto upper = [](int64_t pair) { return pair >> 32; };
+  const auto lower = [](int64_t pair) { return pair & 0xFFFFFFFF; };
+  std::vector<int64_t> by_cost(tiles.size());
+  for (size_t i = 0; i < tiles.size(); ++i)
+    by_cost[i] = -(cost_of(tiles[i]) << 32) + static_cast<int64_t>(i);
+  std::sort(by_cost.begin(), by_cost.end());
+  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<>> loads;
+  for (int32_t i = 0; i < std::min(n_blocks, static_cast<int32_t>(tiles.size())); ++i)
+    loads.push(i);
+  WholeTiles whole;
+  whole.blocks.reserve(tiles.size());
+  for (const int64_t pair : by_cost) {
+    const int64_t least = loads.top(), load = upper(least) - upper(pair);
+    loads.pop();
+    loads.push(load << 32 | lower(least));
+    whole.blocks.push_back(lower(least) << 32 | lower(pair));
+    whole.capacity = std::max(whole.capacity, load);
+  }
+  std::sort(whole.blocks.begin(), whole.blocks.end());
+  return whole;
 }
 
 // How many states a work over splits [begin, end) leaves, which does not hold all (CudaWork.state).
@@ -120,6 +155,8 @@ class Builder {
     plan_.n_seqs = static_cast<int32_t>(seqs.size());
     plan_.n_works = static_cast<int32_t>(works_.size());
     plan_.n_merges = static_cast<int32_t>(merges_.size());
+    for (const CudaMerge& merge : merges_)
+      plan_.most_states = std::max(plan_.most_states, merge.n_states);
     plan_.n_blocks = static_cast<int32_t>(queue_.size()) - 1;
     append(seqs.data(), seqs.size_bytes());
     plan_.works_offset = append(works_.data(), works_.size() * sizeof(CudaWork));
@@ -169,17 +206,34 @@ void check(const AttnShape& shape, const CudaTiling& tiling, std::span<const Att
   }
 }
 
-// Splits of all tiles in fair shares for n_blocks blocks.
-CudaPlan dealt(const AttnShape& shape, const CudaTiling& tiling, const std::vector<RowTile>& tiles,
-               std::span<const AttnSeq> seqs, int32_t n_blocks) {
-  Builder builder(shape, tiling);
-  if (!tiles.empty()) {
-    deal(tiling.kv_split, tiles, fair_capacity(tiling.kv_split, tiles, n_blocks),
+// Splits of all tiles in fair shares, or, where that takes hardly longer, tiles as they are.
+void deal_fairly(const CudaTiling& tiling, const std::vector<RowTile>& tiles, int32_t n_sms,
+                 Builder& builder) {
+  const int32_t n_blocks = n_sms * tiling.blocks_per_sm;
+  const auto n_tiles = static_cast<int64_t>(tiles.size());
+  const WholeTiles whole = deal_whole(tiles, n_blocks);
+  // Of a multiprocessor: blocks that share one are that much slower.
+  const int64_t n_shared = std::min<int64_t>((n_tiles + n_sms - 1) / n_sms, tiling.blocks_per_sm);
+  const int64_t most = (whole.capacity * n_shared - kMergeTokens) * 16 / 17;
+  int64_t total = 0;
+  for (const RowTile& tile : tiles) total += cost_of(tile);
+  int64_t capacity = 0;
+  bool divides = total / n_sms < most;
+  if (divides) {
+    capacity = fair_capacity(tiling.kv_split, tiles, n_blocks);
+    divides = capacity * tiling.blocks_per_sm < most;
+  }
+  if (divides) {
+    deal(tiling.kv_split, tiles, capacity,
          [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
            builder.take(tile, begin, end, block);
          });
+  } else {
+    for (const int64_t pair : whole.blocks) {
+      const RowTile& tile = tiles[static_cast<size_t>(pair & 0xFFFFFFFF)];
+      builder.take(tile, tile.kv_begin, tile.kv_end, static_cast<int32_t>(pair >> 32));
+    }
   }
-  return builder.finish(seqs);
 }
 
 }  // namespace
@@ -189,6 +243,7 @@ CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<c
   CHECK(n_sms >= 1, "n_sms {}", n_sms);
   check(shape, tiling, seqs);
   std::vector<RowTile> tiles;
+  tiles.reserve(seqs.size() * static_cast<size_t>(shape.kv_heads));
   for (size_t i = 0; i < seqs.size(); ++i)
     add_tiles(shape, tiling, seqs[i], static_cast<int32_t>(i), tiles);
   if (tiling.kv_split == 0) {  // the device's own scheduler deals the tiles, longest first
@@ -200,11 +255,9 @@ CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<c
       builder.take(tiles[i], tiles[i].kv_begin, tiles[i].kv_end, static_cast<int32_t>(i));
     return builder.finish(seqs);
   }
-  CudaPlan plan = dealt(shape, tiling, tiles, seqs, n_sms * tiling.blocks_per_sm);
-  if (plan.n_merges == 0 || tiling.blocks_per_sm == 1) return plan;
-  // Where a block a multiprocessor can have its rows whole, there is no second launch.
-  CudaPlan whole = dealt(shape, tiling, tiles, seqs, n_sms);
-  return whole.n_merges == 0 ? whole : plan;
+  Builder builder(shape, tiling);
+  if (!tiles.empty()) deal_fairly(tiling, tiles, n_sms, builder);
+  return builder.finish(seqs);
 }
 
 }  // namespace ashlar

@@ -202,6 +202,34 @@ TEST(PlanCuda, PrefersWholeRowsToMoreBlocks) {
   EXPECT_EQ(plan_cuda(shape, tiling, seqs, 132).n_blocks, 256);
 }
 
+// Steps of many rows divide nothing: states cost more than the last bit of balance.
+TEST(PlanCuda, ManyRowsStayWhole) {
+  const AttnShape shape{.heads = 64, .kv_heads = 4, .k_dim = 192, .v_dim = 128};
+  Random random(4);
+  for (const int32_t blocks_per_sm : {1, 2}) {
+    const CudaTiling tiling{.rows = 16, .kv_split = 256, .blocks_per_sm = blocks_per_sm};
+    for (const bool ragged : {false, true}) {
+      std::vector<AttnSeq> seqs;
+      int64_t total = 0;
+      for (int32_t i = 0; i < 128; ++i) {
+        const auto kv_len = ragged ? static_cast<int32_t>(random.integer(1, 16000)) : 8192;
+        seqs.push_back({.q_begin = i, .q_len = 1, .kv_len = kv_len});
+        total += kv_len * shape.kv_heads;
+      }
+      const CudaPlan plan = plan_cuda(shape, tiling, seqs, 132);
+      EXPECT_EQ(plan.n_merges, 0);
+      const std::vector<CudaWork> works = works_of(plan);
+      const std::vector<int32_t> queue = queue_of(plan);
+      for (size_t block = 0; block + 1 < queue.size(); ++block) {
+        int64_t tokens = 0;
+        for (int32_t i = queue[block]; i < queue[block + 1]; ++i)
+          tokens += works[static_cast<size_t>(i)].kv_end;
+        EXPECT_LE(tokens, total / (132 * blocks_per_sm) * 11 / 10);
+      }
+    }
+  }
+}
+
 TEST(PlanCuda, NothingToDo) {
   const AttnShape shape{.heads = 4, .kv_heads = 2, .k_dim = 64, .v_dim = 64};
   const AttnSeq idle[] = {{.q_len = 0, .kv_len = 9}, {.q_len = 0, .kv_len = 0}};
