@@ -94,12 +94,14 @@ ASHLAR_WGMMA("128", 64, ASHLAR_D64, ASHLAR_F64, "%64", "%65", "%66", "%67", "%68
 ASHLAR_WGMMA("256", 128, ASHLAR_D128, ASHLAR_F128, "%128", "%129", "%130", "%131", "%132", "%133")
 
 // multiply_registers() of 64 columns with the right operand's rows along the depth.
-#define ASHLAR_WGMMA_ALONG(type)                                                                 \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"                                      \
-               "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" ASHLAR_D32 "}, " \
-               "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"                                       \
-               : ASHLAR_F32(0)                                                                   \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)))
+#define ASHLAR_WGMMA_ALONG(type)                                                  \
+  asm volatile(                                                                   \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"                                \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" ASHLAR_D32 \
+      "}, "                                                                       \
+      "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"                                 \
+      : ASHLAR_F32(0)                                                             \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)))
 template <class Half>
 __device__ inline void multiply_registers_along(float (&d)[32], const uint32_t* a, uint64_t b,
                                                 bool add) {

@@ -12,9 +12,7 @@
 //   warpgroup 0:  S0          | weights 0 | V0  S2 V1 | weights 2 | V2  S4 V3 ...
 //   warpgroup 1:  S1       V0 | weights 1 | V1  S3 V2 | weights 3 | V3 ...
 //
-// So one makes weights beside the other's products. What scores are measured against (the row's
-// reference, m of its state) rises only when a score exceeds it by 2^kSlack: sums need scaling
-// seldom, and what they stand for is the same.
+// So one makes weights beside the other's products.
 
 #include "kernels/attention/cuda/state.cuh"
 #include "kernels/latent/cuda/wgmma_codes.cuh"
@@ -23,7 +21,6 @@ namespace ashlar::cuda {
 
 constexpr int kCodeThreads = 256;  // that multiply
 constexpr int kCodeStages = 3;
-constexpr float kSlack = 8;  // weights stay below 2^8, half of f16's exponents above one
 
 struct CodesShared {
   std::byte queries[QueryTile::kBytes];
@@ -35,9 +32,9 @@ struct CodesShared {
   int raised[2][2];                    // some factor is not 1, by half of the rows
   float highest[2][4][kWgmmaRows];     // [warpgroup][warp]
   float d[2][4][kWgmmaRows];
-  float2 sums[kWgmmaRows];   // m and d of the split, and of the splits before
+  float2 sums[kWgmmaRows];  // m and d of the split, and of the splits before
   float2 total[kWgmmaRows];
-  int row_end[kWgmmaRows];   // positions the row sees
+  int row_end[kWgmmaRows];  // positions the row sees
   CudaWork work;
   RingBarriers<kCodeStages> tiles;
   Barrier given[2];  // the warpgroup's weights are there
@@ -84,14 +81,15 @@ class CodesBlock {
     const int n = (end - begin + kCodeTokens - 1) / kCodeTokens;
     for (int i = group_; i < n; i += 2) {
       score(begin + i * kCodeTokens, end);
-      if (i > 0) add_values<0>(group_ ^ 1);
+      if (i > 0) add_values<CodeOperands::kAfterScores>(group_ ^ 1);
       operands_.finish();
       held(s_);
       each_block([&](float(&o)[32]) { held(o); });
       weigh(begin + i * kCodeTokens);
-      add_values<1>(group_);
+      add_values<CodeOperands::kBeforeScores>(group_);
     }
     if (n % 2 != group_) return end_split();
+    operands_.finish();
     add_values<0>(group_ ^ 1);
     end_split();
   }
@@ -133,8 +131,7 @@ class CodesBlock {
     sync_threads(kBoth, kCodeThreads);
   }
   __device__ void store_state(const CudaWork& work, int state) {
-    float* to = args_.states +
-                (int64_t{state} * args_.tile_rows + first_row_) * kStateWidth;
+    float* to = args_.states + (int64_t{state} * args_.tile_rows + first_row_) * kStateWidth;
     const int n = work_rows(work) - first_row_;
     if (threadIdx.x < kWgmmaRows && thread_ < n)
       *reinterpret_cast<float2*>(to + thread_ * kStateWidth) = shared_.sums[thread_];
@@ -167,65 +164,77 @@ class CodesBlock {
  private:
   // --- queries ---
 
-  // Four threads a row, nine groups of 16 elements each.
+  // Four threads a row, nine groups of 16 elements each, read twice: for the row's greatest, which
+  // says by what power of two bf16 fits f16, and to be laid out. A lane of the left operand has
+  // four neighbouring codes of 16: pairs 0, 2, 4, 6 of a query meet its first chunk, the others its
+  // second.
   __device__ void load_queries(const CudaWork& work) {
     const int row = static_cast<int>(threadIdx.x) / 4, part = static_cast<int>(threadIdx.x) % 4;
-    const bool used = first_row_ + row < work_rows(work);
-    uint4 q[18] = {};
+    const Query* from = nullptr;
     int end = work.kv_end;
-    if (used) {
+    if (first_row_ + row < work_rows(work)) {
       const WorkRow at = work_row(work, first_row_ + row);
       end = work.q_position + at.token + 1;
-      const auto* from = reinterpret_cast<const uint4*>(
-          static_cast<const Query*>(args_.q) +
-          (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentQ);
-#pragma unroll
-      for (int i = 0; i < 9; ++i) {
-        q[2 * i] = from[2 * (part + 4 * i)];
-        q[2 * i + 1] = from[2 * (part + 4 * i) + 1];
-      }
+      from = static_cast<const Query*>(args_.q) +
+             (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentQ;
     }
-    float back = 1;
-    if constexpr (std::is_same_v<Query, __nv_bfloat16>) back = fit_f16(q);
+    float there = 1, back = 1;
+    if constexpr (std::is_same_v<Query, __nv_bfloat16>) {
+      float largest = 0;
+#pragma unroll 3
+      for (int i = 0; i < 9; ++i) {
+        const Sixteen q(from, part + 4 * i);
+#pragma unroll
+        for (const float2 x : q.x) largest = fmaxf(largest, fmaxf(fabsf(x.x), fabsf(x.y)));
+      }
+      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+      const PowerOfTwo power(largest);
+      there = power.there, back = power.back;
+    }
     if (part == 0) shared_.row[row].x = args_.score_scale * back, shared_.row_end[row] = end;
     const uint32_t to = shared_address(shared_.queries);
-#pragma unroll
+#pragma unroll 3
     for (int i = 0; i < 9; ++i) {
-      pair_up(q[2 * i], q[2 * i + 1]);
+      const Sixteen q(from, part + 4 * i);
+      uint32_t pairs[8];
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int chunk = 2 * (part + 4 * i) + half;
-        write_shared_16(to + chunk / 8 * QueryTile::kColumnBytes + QueryTile::offset(row, chunk % 8),
-                        q[2 * i + half]);
-      }
+      for (int k = 0; k < 8; ++k) pairs[k] = pack<__half>(q.x[k].x * there, q.x[k].y * there);
+      const int chunk = 2 * (part + 4 * i);
+      const uint32_t column = to + chunk / 8 * QueryTile::kColumnBytes;
+      write_shared_16(column + QueryTile::offset(row, chunk % 8),
+                      make_uint4(pairs[0], pairs[2], pairs[4], pairs[6]));
+      write_shared_16(column + QueryTile::offset(row, chunk % 8 + 1),
+                      make_uint4(pairs[1], pairs[3], pairs[5], pairs[7]));
     }
     fence_proxy_async();
     sync_threads(kBoth, kCodeThreads);
   }
-  // A bf16 row, held by four threads, as f16 by a power of two; returns the power that undoes it.
-  __device__ static float fit_f16(uint4 (&q)[18]) {
-    auto* pairs = reinterpret_cast<__nv_bfloat162*>(q);
-    float largest = 0;
+  // Sixteen elements of a query, zeros where there is none.
+  struct Sixteen {
+    float2 x[8];
+
+    __device__ Sixteen(const Query* row, int group) {
+      uint4 words[2] = {};
+      if (row) {
+        words[0] = reinterpret_cast<const uint4*>(row)[2 * group];
+        words[1] = reinterpret_cast<const uint4*>(row)[2 * group + 1];
+      }
 #pragma unroll
-    for (int i = 0; i < 72; ++i) {
-      const float2 x = __bfloat1622float2(pairs[i]);
-      largest = fmaxf(largest, fmaxf(fabsf(x.x), fabsf(x.y)));
+      for (int i = 0; i < 8; ++i) {
+        if constexpr (std::is_same_v<Query, __half>) {
+          x[i] = __half22float2(reinterpret_cast<const __half2*>(words)[i]);
+        } else {
+          x[i] = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(words)[i]);
+        }
+      }
     }
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-    const PowerOfTwo power(largest);
-    held(reinterpret_cast<uint32_t(&)[72]>(q));  // or 144 floats are kept from above
-#pragma unroll
-    for (int i = 0; i < 72; ++i) {
-      const float2 x = __bfloat1622float2(pairs[i]);
-      reinterpret_cast<uint32_t*>(q)[i] = pack<__half>(x.x * power.there, x.y * power.there);
-    }
-    return power.back;
-  }
+  };
 
   // --- a tile ---
 
-  // Of this lane, in s_ and o_: s_[4 j + 2 r + e] is token 16 warp + lane / 4 + 8 r, row first_of(j)
+  // Of this lane, in s_ and o_: s_[4 j + 2 r + e] is token 16 warp + lane / 4 + 8 r, row
+  // first_of(j)
   // + e; o_[block][4 j + 2 r + e] is column first_column() + 64 block + r of the same row.
   __device__ int first_of(int j) const { return 8 * j + lane_ % 4 * 2; }
   __device__ int first_column() const { return 256 * group_ + 16 * warp_ + lane_ / 4 * 2; }
@@ -288,8 +297,7 @@ class CodesBlock {
     if (at + kCodeTokens > all_see_) mask(at);
     float top[16];
 #pragma unroll
-    for (int i = 0; i < 16; ++i)
-      top[i] = fmaxf(s_[i / 2 * 4 + i % 2], s_[i / 2 * 4 + i % 2 + 2]);
+    for (int i = 0; i < 16; ++i) top[i] = fmaxf(s_[i / 2 * 4 + i % 2], s_[i / 2 * 4 + i % 2 + 2]);
     const auto larger = [](float x, float y) { return fmaxf(x, y); };
     *reinterpret_cast<float2*>(&shared_.highest[group_][warp_][folded_row()]) = fold(top, larger);
     sync_threads(kOwn + group_, 128);
@@ -332,7 +340,7 @@ class CodesBlock {
                     fmaxf(highest[2][thread_], highest[3][thread_]));
     if (m != -CUDART_INF_F) m *= shared_.row[thread_].x;  // a scale is not negative
     const float before = shared_.m[thread_];
-    const float after = m <= before + kSlack ? before : m;
+    const float after = raised(before, m);
     const float factor = exp2_approx(before - reference_of(after));
     shared_.m[thread_] = after;
     shared_.row[thread_].y = reference_of(after);

@@ -16,28 +16,25 @@ namespace ashlar::cuda {
 constexpr int kCodeTokens = 64;
 constexpr int kOperands = 3;
 
-using CodeTile = RowTile<DType::f8e4m3, kCodeTokens>;             // e5m2 too
-using QueryTile = RowTile<DType::bf16, kWgmmaRows>;               // of f16, a query a "token"
-constexpr int kWeightBytes = kCodeTokens * kWgmmaRows * 2;        // [token][row] f16
+using CodeTile = RowTile<DType::f8e4m3, kCodeTokens>;       // e5m2 too
+using QueryTile = RowTile<DType::bf16, kWgmmaRows>;         // of f16, a query a "token"
+constexpr int kWeightBytes = kCodeTokens * kWgmmaRows * 2;  // [token][row] f16
 constexpr int kWeightLine = kWgmmaRows * 2;
 
-// Where in a group of 16 elements of a query the pairs lie that a lane's four codes meet: pairs 0,
-// 2, 4, 6 | 1, 3, 5, 7.
-__device__ inline void pair_up(uint4& low, uint4& high) {
-  const uint4 a = low, b = high;
-  low = make_uint4(a.x, a.z, b.x, b.z);
-  high = make_uint4(a.y, a.w, b.y, b.w);
-}
-
 class CodeOperands {
+  static constexpr int kScoreUnits = 2 * CodeTile::kColumns, kValueUnits = 8;
+
  public:
+  // The operand to begin values with: after scores without a finish(), or before scores.
+  static constexpr int kAfterScores = kScoreUnits % kOperands;
+  static constexpr int kBeforeScores = (kOperands - kValueUnits % kOperands) % kOperands;
+
   // Units of K: tokens 16 w.. of warp w by 32 elements. scores += K Q^T.
   template <DType kStored>
   __device__ void score(float (&scores)[32], uint32_t tile, uint32_t queries, int warp, int lane) {
-    constexpr int kUnits = 2 * CodeTile::kColumns;
     const uint32_t from = tile + CodeTile::offset(16 * warp + lane % 16, lane / 16);
     const uint64_t q = tile_descriptor(queries, 8 * QueryTile::kLine);
-    stream<0, kUnits>(
+    stream<0, kScoreUnits>(
         [&](int u, uint32_t(&codes)[4]) {
           load_matrix(codes, (from ^ 32 * (u % 2)) + u / 2 * CodeTile::kColumnBytes);
         },
@@ -60,7 +57,7 @@ class CodeOperands {
                              int lane) {
     const uint32_t from = columns + CodeTile::offset(lane, warp);
     const uint64_t p = tile_descriptor(weights, 8 * kWeightLine);
-    stream<kFirst, 8>(
+    stream<kFirst, kValueUnits>(
         [&](int u, uint32_t(&codes)[4]) {
           load_matrix_transposed(
               codes, from + u / 2 * CodeTile::kColumnBytes + u % 2 * 32 * CodeTile::kLine);

@@ -9,6 +9,13 @@ namespace ashlar::cuda {
 
 constexpr int kWgmmaRows = 64;
 
+// What a row's scores are measured against (m of its state) rises only when one exceeds it by
+// 2^kSlack, which f16 weights have room for: sums need scaling seldom, and stand for the same.
+constexpr float kSlack = 8;
+__device__ inline float raised(float reference, float score) {
+  return score <= reference + kSlack ? reference : score;
+}
+
 // Asks the L2 cache for the tile at `at`, a lane each page of it.
 template <class Tile>
 __device__ inline void prefetch_pages(const LatentArgs& args, const CudaWork& work, int at) {
