@@ -86,7 +86,7 @@ void rest() { std::this_thread::sleep_for(std::chrono::milliseconds(500)); }
 
 CardRoof measure_card_roof() {
   const double flops = 2.0 * static_cast<double>(kSide * kSide * kSide);
-  return {.read_bytes_per_s = cuda::measure_roof().read_bytes_per_s,
+  return {.read_bytes_per_s = cuda::measure_read(),
           .matmul_flops_per_s = flops / Product().best_us() * 1e6};
 }
 

@@ -61,9 +61,9 @@ def ratio_table(rows):
 def text_of(head):
     matmul = f"{head['matmul_tflop_per_s']:.0f} TFLOP/s (cuBLASLt, 8192 cubed, bf16)"
     return f"""
-## Attention on an {head['device']}
+## Attention on {head['device']}
 
-{head['date']}, commit {head['commit']}, `build/cuda/bench/attention_cuda`: medians of {head['repetitions']}, everything a step launches included, other data written through the L2 cache before each. Pages of 64 tokens anywhere in an arena of 8 GiB, bf16 queries, the body that the table of backends picks.
+{head['date']}, commit {head['commit']}, `build/cuda/bench/attention_cuda`: medians of {head['repetitions']}, everything a step launches included, other data written through the L2 cache before each; half a second of rest before cases of more than a millisecond, for a hot card is up to a tenth slower. Pages of 64 tokens anywhere in an arena of 8 GiB, bf16 queries, the body that the table of backends picks.
 
 - **case**: `32 x 8192` is 32 sequences of 8192 tokens with one query each.
 - **best public**: the fastest public kernel that we measured on such a card; one with FP8 queries computes less exactly (2.7e-2 over latents).

@@ -7,9 +7,6 @@
 namespace ashlar {
 namespace {
 
-const std::vector<SeqLength> kPrompt = {{70, 540}};
-const std::vector<SeqLength> kFewTokens = {{8, 1030}};
-
 // Cases of both forms: steps, and steps among prompts.
 std::vector<RowCase> law_cases(const RowTypes& types, Random& random) {
   const std::vector<SeqLength> steps = {{1, 1300}, {5, 40}, {1, 1}, {1, 64}, {2, 3000}, {8, 513}};
@@ -78,10 +75,10 @@ TEST_F(CudaRows, PlacesAndSizesOfPagesDoNotMatter) {
   }
 }
 
-void expect_chunks_match(const RowCase& whole) {
+void expect_chunks_match(const RowCase& whole, std::initializer_list<int32_t> chunks) {
   const DeviceCase on_device(whole, {.page_tokens = 32});
   const int32_t n_tokens = whole.c.lengths[0].q_len;
-  for (const int32_t chunk : {1, 7, 64}) {
+  for (const int32_t chunk : chunks) {
     std::vector<std::unique_ptr<DeviceCase>> parts;
     for (int32_t begin = 0; begin < n_tokens; begin += chunk)
       parts.push_back(std::make_unique<DeviceCase>(
@@ -98,18 +95,22 @@ void expect_chunks_match(const RowCase& whole) {
   }
 }
 
+// Both forms, and heads of their own with a window and without.
+std::vector<RowCase> chunk_cases(SeqLength length, const RowTypes& types, Random& random) {
+  std::vector<RowCase> cases = {latent_case(20, {length}, types, random),
+                                latent_case(64, {length}, types, random)};
+  for (const int32_t window : {0, 50}) {
+    const AttnShape shape{.heads = 12, .kv_heads = 2, .k_dim = 128, .v_dim = 128, .window = window};
+    cases.push_back(heads_case(shape, {length}, types, random));
+  }
+  return cases;
+}
+
 TEST_F(CudaRows, APromptIsItsChunks) {
   Random random(22);
   for (const RowTypes& types : kRowTypes) {
-    for (const std::vector<SeqLength>& lengths : {kPrompt, kFewTokens}) {
-      expect_chunks_match(latent_case(20, lengths, types, random));
-      expect_chunks_match(latent_case(64, lengths, types, random));
-      for (const int32_t window : {0, 50}) {
-        const AttnShape shape{
-            .heads = 12, .kv_heads = 2, .k_dim = 128, .v_dim = 128, .window = window};
-        expect_chunks_match(heads_case(shape, lengths, types, random));
-      }
-    }
+    for (const RowCase& c : chunk_cases({70, 540}, types, random)) expect_chunks_match(c, {7, 64});
+    for (const RowCase& c : chunk_cases({8, 1030}, types, random)) expect_chunks_match(c, {1, 3});
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 // What CUDA tests and benches share: device memory, whether there is a device, times with a cold
-// L2, and the roofs of this device. Test code only.
+// L2, and how fast it reads. Test code only.
 
 #include <cuda_runtime.h>
 
@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/mma.cuh"
 
 namespace ashlar::cuda {
 
@@ -107,32 +106,10 @@ double median_us(Run run, int repetitions = 21, bool clean = false) {
   return times[static_cast<size_t>(repetitions / 2)];
 }
 
-// What this device was measured to do.
-struct DeviceRoof {
-  double read_bytes_per_s = 0;
-  double mma_flops_per_s = 0;  // mma.sync m16n8k16 on registers, f32 sums
-
-  double us(double bytes, double flops) const {
-    return 1e6 * std::max(bytes / read_bytes_per_s, flops / mma_flops_per_s);
-  }
-};
-
-static __global__ void multiply_registers(int rounds, float* out) {
-  float d[8][4] = {};
-  uint32_t a[4];
-  for (uint32_t i = 0; i < 4; ++i) a[i] = 0x3f803f80u + (threadIdx.x * 4 + i) % 97;
-  for (int round = 0; round < rounds; ++round) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) mma<__nv_bfloat16>(d[i], a, a[i % 4], a[(i + 1) % 4]);
-  }
-  float sum = 0;
-  for (int i = 0; i < 8; ++i) sum += d[i][0] + d[i][1] + d[i][2] + d[i][3];
-  if (sum == 12345.0f) *out = sum;
-}
-
-inline DeviceRoof measure_roof() {
+// Bytes a second of plain reads.
+inline double measure_read() {
   constexpr size_t kBytes = size_t{4} << 30;
-  constexpr int kThreads = 512, kRounds = 4096;
+  constexpr int kThreads = 512;
   const DeviceBytes memory(kBytes);
   const auto blocks = static_cast<unsigned>(n_multiprocessors());
   double read = 0;
@@ -146,10 +123,7 @@ inline DeviceRoof measure_roof() {
         5);
     read = std::max(read, kBytes / us * 1e6);
   }
-  const double us =
-      median_us([&] { multiply_registers<<<blocks, kThreads>>>(kRounds, memory.as<float>()); }, 5);
-  const double flops = 2.0 * 16 * 8 * 16 * 8 * kRounds * blocks * (kThreads / 32);
-  return {.read_bytes_per_s = read, .mma_flops_per_s = flops / us * 1e6};
+  return read;
 }
 
 }  // namespace ashlar::cuda

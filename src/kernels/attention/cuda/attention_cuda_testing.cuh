@@ -9,20 +9,6 @@
 
 namespace ashlar {
 
-struct CudaBody {
-  const char* name;
-  CudaAttentionFn run;
-  CudaTiling tiling;
-};
-
-struct RunOptions {
-  DType q = DType::bf16;
-  int32_t page_tokens = 16;
-  int n_sms = 132;
-  uint64_t seed = 7;
-  int64_t bytes_before = 0;  // of the first page in its arena; a multiple of 256
-};
-
 inline std::vector<uint16_t> to_half_bits(const std::vector<float>& values, DType dtype) {
   std::vector<uint16_t> bits;
   bits.reserve(values.size());
@@ -68,39 +54,6 @@ class DeviceSequences {
   std::vector<size_t> begins_;
   cuda::DeviceBytes tables_;
 };
-
-// Plans, uploads and runs; workspace and out start as NaN, and what lies behind out stays so.
-inline std::vector<float> run_cuda(const CudaBody& body, const AttnCase& c,
-                                   const RunOptions& options) {
-  const AttnShape& s = c.shape;
-  const Pages pages(c, options.page_tokens, options.seed, 16);
-  const auto before = static_cast<size_t>(options.bytes_before);
-  cuda::DeviceBytes arena(before + pages.memory().size());
-  arena.write(pages.memory(), before);
-  const DeviceSequences seqs(c, pages, options.bytes_before);
-  const cuda::DeviceBytes q(to_half_bits(c.q, options.q));
-  const auto n_out = static_cast<size_t>(c.n_tokens() * s.heads * s.v_dim);
-  const cuda::DeviceBytes out(2 * (n_out + 64)), sinks(c.sinks);
-  const CudaPlan plan = plan_cuda(s, body.tiling, seqs.get(), options.n_sms);
-  const cuda::DeviceBytes workspace(static_cast<size_t>(plan.workspace_bytes));
-  upload(plan, workspace.get(), nullptr);
-  PagedView kv = pages.view();
-  kv.base = arena.get();
-  body.run(plan,
-           {.q = View(q.get(), options.q, {c.n_tokens(), s.heads, s.k_dim}),
-            .out = View(out.get(), options.q, {c.n_tokens(), s.heads, s.v_dim}),
-            .kv = kv,
-            .scale = c.scale,
-            .softcap = c.softcap,
-            .sinks = c.sinks.empty() ? nullptr : sinks.as<float>(),
-            .workspace = {workspace.get(), workspace.bytes()}},
-           nullptr);
-  CHECK_CUDA(cudaDeviceSynchronize());
-  std::vector<uint16_t> bits = out.read<uint16_t>();
-  for (size_t i = n_out; i < bits.size(); ++i) CHECK(bits[i] == 0xFFFF, "wrote behind out");
-  bits.resize(n_out);
-  return from_half_bits(bits, options.q);
-}
 
 // attention_ref on queries rounded as the device gets them; sums and softmax in double.
 inline std::vector<float> reference(const AttnCase& c, DType q) {

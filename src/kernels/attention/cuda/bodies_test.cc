@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/attention/cuda/decode.h"
+#include "kernels/attention/cuda/prefill.h"
+
 namespace ashlar {
 namespace {
 
@@ -62,6 +65,66 @@ TEST(CudaBodies, TakeWhatTheTableSays) {
     }
     EXPECT_GT(n_taken, 0) << row.name;
   }
+}
+
+// Pages of 192/128 in bf16, one layer's.
+PagedView plain_pages(int32_t kv_heads) {
+  return pages_of({.heads = kv_heads, .kv_heads = kv_heads, .k_dim = 192, .v_dim = 128});
+}
+
+TEST(CudaBodies, MmaRefusesWhatItCannotTake) {
+  const AttnShape shape{.heads = 4, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
+  const PagedView kv = plain_pages(2);
+  EXPECT_TRUE(mma_takes(shape, kv, DType::bf16));
+  EXPECT_FALSE(mma_takes(shape, kv, DType::f32));
+  EXPECT_FALSE(mma_takes(shape, kv, DType::f16));
+  AttnShape odd = shape;
+  odd.v_dim = 120;
+  EXPECT_FALSE(mma_takes(odd, kv, DType::bf16));
+  for (const int32_t page_tokens : {8, 24, 100}) {
+    PagedView other = kv;
+    other.page_tokens = page_tokens;
+    EXPECT_FALSE(mma_takes(shape, other, DType::bf16)) << page_tokens;
+  }
+  PagedView shifted = kv;
+  shifted.v_offset_bytes += 8;
+  EXPECT_FALSE(mma_takes(shape, shifted, DType::bf16));
+}
+
+TEST(CudaBodies, WgmmaSaysWhyNot) {
+  const AttnShape shape{.heads = 4, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
+  const PagedView kv = plain_pages(1);
+  EXPECT_TRUE(wgmma_takes(shape, kv, DType::bf16));
+  EXPECT_FALSE(wgmma_takes(shape, kv, DType::f16));
+  PagedView other = kv;
+  other.page_tokens = 48;
+  EXPECT_NE(wgmma_takes(shape, other, DType::bf16).error().text.find("48"), std::string::npos);
+  other = kv;
+  other.v_offset_bytes += 8;
+  EXPECT_FALSE(wgmma_takes(shape, other, DType::bf16));
+  other = kv;
+  other.dtype = DType::f8e4m3;
+  EXPECT_TRUE(wgmma_takes(shape, other, DType::bf16));
+  EXPECT_FALSE(wgmma_takes(shape, other, DType::f16));
+  other.scales_offset_bytes = 0;
+  EXPECT_TRUE(wgmma_takes(shape, other, DType::bf16));
+  other.dtype = DType::f8e5m2;
+  EXPECT_NE(wgmma_takes(shape, other, DType::bf16).error().text.find("scales"), std::string::npos);
+}
+
+TEST(CudaBodies, DecodeSaysWhyNot) {
+  const AttnShape shape{.heads = 4, .kv_heads = 1, .k_dim = 192, .v_dim = 128};
+  const PagedView kv = plain_pages(1);
+  EXPECT_TRUE(decode_takes(shape, kv, DType::bf16));
+  EXPECT_FALSE(decode_takes(shape, kv, DType::f16));
+  PagedView other = kv;
+  other.dtype = DType::f8e4m3;
+  other.scales_offset_bytes = 8;
+  EXPECT_NE(decode_takes(shape, other, DType::bf16).error().text.find("scales at byte 8"),
+            std::string::npos);
+  AttnShape odd = shape;
+  odd.k_dim = odd.v_dim = 96;
+  EXPECT_NE(decode_takes(odd, kv, DType::bf16).error().text.find("96/96"), std::string::npos);
 }
 
 }  // namespace
