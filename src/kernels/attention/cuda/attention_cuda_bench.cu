@@ -225,8 +225,8 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
   return std::sqrt(difference / norm);
 }
 
-void bench(const Setup& setup, bool mma, int split, int blocks, bool clean, const cuda::DeviceRoof& roof,
-           std::string& table) {
+void bench(const Setup& setup, bool mma, int split, int blocks, bool clean,
+           const cuda::DeviceRoof& roof, std::string& table) {
   Step step(setup);
   const bool decode = setup.q_len * setup.shape.heads / setup.shape.kv_heads <= 64;
   mma |= !decode;
@@ -236,7 +236,8 @@ void bench(const Setup& setup, bool mma, int split, int blocks, bool clean, cons
   if (split > 0 && tiling.kv_split > 0) tiling.kv_split = split;
   if (blocks > 0) tiling.blocks_per_sm = blocks;
   double us = 0;
-  const std::vector<float> actual = step.run(mma ? attention_cuda_mma : attention_cuda_decode, tiling, &us, clean);
+  const std::vector<float> actual =
+      step.run(mma ? attention_cuda_mma : attention_cuda_decode, tiling, &us, clean);
   const double error = relative_error(actual, step.run(attention_cuda_plain, tiling, nullptr));
   const double percent = 100 * roof.us(step.bytes(), step.flops()) / us;
   std::fflush(stdout);
