@@ -12,15 +12,15 @@
 
 namespace ashlar::cuda {
 
-// Innermost dimension first, dense. Boxes are 64 elements wide, swizzled by as many bytes in shared
-// memory. Addresses and strides are multiples of 16 bytes. Whatever a box holds beyond the dims is
-// zero.
+// Innermost dimension first, dense. Boxes are 64 or 128 bytes wide and swizzled by as many in
+// shared memory. Addresses and strides are multiples of 16 bytes. Whatever a box holds beyond the
+// dims is zero.
 template <int kRank>
 struct TensorMapSpec {
   const void* base = nullptr;
   std::array<cuuint64_t, kRank> dims = {};
   std::array<cuuint64_t, kRank - 1> strides = {};  // bytes, of dimensions 1..
-  std::array<cuuint32_t, kRank> box = {};          // box[0] is 64 elements
+  std::array<cuuint32_t, kRank> box = {};          // box[0] is 64 or 128 bytes
 };
 
 enum class MapElement : uint8_t { bf16, half, byte };  // half: any of 16 bits that are copied only
@@ -37,14 +37,14 @@ CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, MapElement element) {
   std::array<cuuint32_t, kRank> steps;
   steps.fill(1);
   CUtensorMap map{};
-  const CUtensorMapDataType type = element == MapElement::byte ? CU_TENSOR_MAP_DATA_TYPE_UINT8
-                                   : element == MapElement::bf16
-                                       ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const CUtensorMapDataType type = element == MapElement::byte   ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                   : element == MapElement::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
   const CUresult status =
-      encode(&map, type, kRank, const_cast<void*>(spec.base), spec.dims.data(),
-             spec.strides.data(), spec.box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-             element == MapElement::byte ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+      encode(&map, type, kRank, const_cast<void*>(spec.base), spec.dims.data(), spec.strides.data(),
+             spec.box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+             spec.box[0] * (element == MapElement::byte ? 1 : 2) == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                                                       : CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(status == CUDA_SUCCESS, "tensor map of rank {} at {}, row of {}, stride {}: error {}",
         kRank, spec.base, spec.dims[0], spec.strides[0], static_cast<int>(status));

@@ -4,7 +4,6 @@
 
 #include "kernels/attention/cuda/decode.h"
 #include "kernels/attention/cuda/decode_variants.cuh"
-#include "kernels/attention/cuda/mma_args.cuh"
 #include "kernels/cuda/tensor_map.cuh"
 
 namespace ashlar {
@@ -14,16 +13,16 @@ constexpr int32_t kSplit = 512;
 // Windows up to here are walked by one block: adding states costs more than the walk.
 constexpr int32_t kWholeWindow = 1024;
 
-cuda::DecodeLaunch variant(DType pages, bool token_scales, int keys, int values) {
+cuda::DecodeLaunch variant(DType pages, bool token_scales, bool whole, int keys, int values) {
   switch (pages) {
-    case DType::bf16: return cuda::find_decode<DType::bf16, false>(keys, values);
-    case DType::f16: return cuda::find_decode<DType::f16, false>(keys, values);
+    case DType::bf16: return cuda::find_decode<DType::bf16, false>(keys, values, whole);
+    case DType::f16: return cuda::find_decode<DType::f16, false>(keys, values, whole);
     case DType::f8e4m3:
-      return token_scales ? cuda::find_decode<DType::f8e4m3, true>(keys, values)
-                          : cuda::find_decode<DType::f8e4m3, false>(keys, values);
+      return token_scales ? cuda::find_decode<DType::f8e4m3, true>(keys, values, whole)
+                          : cuda::find_decode<DType::f8e4m3, false>(keys, values, whole);
     case DType::f8e5m2:
-      return token_scales ? cuda::find_decode<DType::f8e5m2, true>(keys, values)
-                          : cuda::find_decode<DType::f8e5m2, false>(keys, values);
+      return token_scales ? cuda::find_decode<DType::f8e5m2, true>(keys, values, whole)
+                          : cuda::find_decode<DType::f8e5m2, false>(keys, values, whole);
     default: return nullptr;
   }
 }
@@ -32,15 +31,18 @@ cuda::DecodeLaunch variant(DType pages, bool token_scales, int keys, int values)
 
 namespace cuda {
 
-CUtensorMap decode_map(const PagedView& kv, const std::byte* rows, int32_t width, int32_t tile) {
-  const auto element = static_cast<cuuint64_t>(size_of(kv.dtype));
-  const auto box = static_cast<cuuint32_t>(std::min(kv.page_tokens, tile));
-  return tensor_map<3>({.base = rows,
-                        .dims = {static_cast<cuuint64_t>(width),
-                                 static_cast<cuuint64_t>(kv.page_tokens), cuuint64_t{1} << 31},
-                        .strides = {static_cast<cuuint64_t>(width) * element, kGranuleBytes},
-                        .box = {64, box, 1}},
-                       is_f8(kv.dtype) ? MapElement::byte : MapElement::half);
+CUtensorMap decode_map(const PagedView& kv, const std::byte* rows, int32_t line_bytes,
+                       int32_t lines, int32_t box_lines, int32_t tile) {
+  const auto element = static_cast<int32_t>(size_of(kv.dtype));
+  const auto width = static_cast<cuuint32_t>(line_bytes / element);
+  const auto line = static_cast<cuuint64_t>(line_bytes), n_lines = static_cast<cuuint64_t>(lines);
+  return tensor_map<4>(
+      {.base = rows,
+       .dims = {width, n_lines, static_cast<cuuint64_t>(kv.page_tokens), cuuint64_t{1} << 31},
+       .strides = {line, line * n_lines, kGranuleBytes},
+       .box = {width, static_cast<cuuint32_t>(box_lines),
+               static_cast<cuuint32_t>(std::min(kv.page_tokens, tile)), 1}},
+      is_f8(kv.dtype) ? MapElement::byte : MapElement::half);
 }
 
 }  // namespace cuda
@@ -52,7 +54,7 @@ Status decode_takes(const AttnShape& shape, const PagedView& kv, DType q) {
     return unsupported(
         "{} pages beside {} queries: the decode body takes pages of the queries' type {}",
         name(kv.dtype), name(q), "or 8-bit floats");
-  if (!variant(kv.dtype, false, shape.k_dim, shape.v_dim))
+  if (!variant(kv.dtype, false, false, shape.k_dim, shape.v_dim))
     return unsupported("widths {}/{}: the decode body takes 64/64, 128/128 and 192/128",
                        shape.k_dim, shape.v_dim);
   if (kv.page_tokens < 16 || (kv.page_tokens & (kv.page_tokens - 1)) != 0)
@@ -81,8 +83,8 @@ void attention_cuda_decode(const CudaPlan& plan, const AttnParams& params, CUstr
         "q, out and pages begin at multiples of 16 bytes");
   if (plan.n_works == 0) return;
   const cuda::MmaArgs args = cuda::mma_args(plan, params);
-  variant(params.kv.dtype, params.kv.has_token_scales(), plan.shape.k_dim, plan.shape.v_dim)(
-      args, params.kv, plan.n_blocks, stream);
+  variant(params.kv.dtype, params.kv.has_token_scales(), plan.tiling.kv_split == 0,
+          plan.shape.k_dim, plan.shape.v_dim)(args, params.kv, plan.n_blocks, stream);
   merge_states(plan, params, args.v_scale, stream);
 }
 

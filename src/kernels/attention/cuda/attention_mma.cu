@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "kernels/attention/cuda/mma_args.cuh"
+#include "kernels/attention/cuda/decode_variants.cuh"
 #include "kernels/attention/cuda/mma_variants.cuh"
+#include "kernels/attention/cuda/state.cuh"
 
 namespace ashlar {
 namespace {
@@ -29,9 +30,53 @@ cuda::MmaLaunch variant(DType pages, bool token_scales, int keys, int values) {
   }
 }
 
+int log2_of(int32_t n) {
+  int log2 = 0;
+  while ((1 << log2) < n) ++log2;
+  return log2;
+}
+
+cuda::MmaArgs args_of(const CudaPlan& plan, const AttnParams& p) {
+  const AttnShape& shape = plan.shape;
+  const bool token_scales = p.kv.has_token_scales();
+  const bool tensor_scales = is_f8(p.kv.dtype) && !token_scales;
+  const float k_scale = p.scale * (tensor_scales ? p.kv.k_scale : 1.0f);
+  const std::byte* workspace = p.workspace.data();
+  return {
+      .q = p.q.data,
+      .out = p.out.data,
+      .k = p.kv.base + p.kv.k_offset_bytes,
+      .v = p.kv.base + p.kv.v_offset_bytes,
+      .scales = token_scales ? p.kv.base + p.kv.scales_offset_bytes : nullptr,
+      .page_shift = log2_of(p.kv.page_tokens),
+      .kv_heads = shape.kv_heads,
+      .heads = shape.heads,
+      .logit_scale = p.softcap != 0 ? k_scale / p.softcap : k_scale * cuda::kLog2E,
+      .softcap_log2 = p.softcap * cuda::kLog2E,
+      .v_scale = tensor_scales ? p.kv.v_scale : 1.0f,
+      .sinks = p.sinks,
+      .window = shape.window,
+      .causal = shape.causal,
+      .is_bf16 = p.q.dtype == DType::bf16,
+      .works = reinterpret_cast<const CudaWork*>(workspace + plan.works_offset),
+      // One read less before a block can start, where it may as well do without.
+      .queue = plan.n_works == plan.n_blocks
+                   ? nullptr
+                   : reinterpret_cast<const int32_t*>(workspace + plan.queue_offset),
+      .n_works = plan.n_works,
+      .states = reinterpret_cast<float*>(p.workspace.data() + plan.states_offset),
+      .state_floats = plan.state_bytes / int64_t{sizeof(float)},
+      .kv_split = plan.tiling.kv_split,
+  };
+}
+
 bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 }  // namespace
+
+cuda::MmaArgs cuda::mma_args(const CudaPlan& plan, const AttnParams& params) {
+  return args_of(plan, params);
+}
 
 Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q) {
   if (q != DType::bf16 && q != DType::f16)
@@ -74,7 +119,7 @@ void attention_cuda_mma(const CudaPlan& plan, const AttnParams& params, CUstream
   CHECK(is_aligned(params.q.data) && is_aligned(params.out.data) && is_aligned(params.kv.base),
         "q, out and pages begin at multiples of 16 bytes");
   if (plan.n_works == 0) return;
-  const cuda::MmaArgs args = cuda::mma_args(plan, params);
+  const cuda::MmaArgs args = args_of(plan, params);
   const auto find = tiling.rows == kDecodeRows ? variant<1> : variant<cuda::kMmaPrefillTeam>;
   const bool token_scales = params.kv.has_token_scales();
   const int k_dim = plan.shape.k_dim, v_dim = plan.shape.v_dim;

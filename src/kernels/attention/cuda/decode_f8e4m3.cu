@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-DecodeLaunch find_decode<DType::f8e4m3, false>(int keys, int values) {
-  return decode_variant<DType::f8e4m3, false>(keys, values);
+DecodeLaunch find_decode<DType::f8e4m3, false>(int keys, int values, bool whole) {
+  return decode_variant<DType::f8e4m3, false>(keys, values, whole);
 }
 
 }  // namespace ashlar::cuda

@@ -3,8 +3,8 @@
 namespace ashlar::cuda {
 
 template <>
-DecodeLaunch find_decode<DType::f8e5m2, true>(int keys, int values) {
-  return decode_variant<DType::f8e5m2, true>(keys, values);
+DecodeLaunch find_decode<DType::f8e5m2, true>(int keys, int values, bool whole) {
+  return decode_variant<DType::f8e5m2, true>(keys, values, whole);
 }
 
 }  // namespace ashlar::cuda

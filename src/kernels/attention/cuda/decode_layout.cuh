@@ -3,8 +3,8 @@
 // What a variant of the decode body is made of, and its shared memory (Hopper and later).
 //
 // A block, alone on its multiprocessor, is eight warps that multiply and one that fetches (four
-// where values are few). Tokens are the rows of the first product, queries its columns: S^T = K Q^T,
-// of which each warp takes 16 tokens of a tile; and O^T = V^T P^T, of which each warp takes 16
+// where values are few). Tokens are the rows of the first product, queries its columns: S^T = K
+// Q^T, of which each warp takes 16 tokens of a tile; and O^T = V^T P^T, of which each warp takes 16
 // values for all tokens. So eight queries leave no rows empty, and no sums are spread over warps:
 // probabilities meet in shared memory once a tile, and a split's end is a matter of registers.
 
@@ -18,7 +18,31 @@ namespace ashlar::cuda {
 constexpr int kDecodeRows = 16;  // queries of a work, in one or two column tiles of eight
 constexpr int kMostStages = 8;
 
-template <DType kType_, int kKeyWidth_, int kValueWidth_, bool kTokenScales_>
+// A tile of rows as tensor copies lay it: lines of 128 bytes (64 where a row is no multiple) whose
+// 16-byte chunks are permuted by bits of the line's address. An odd number of whole lines lie row
+// after row, as in memory, others line after line: so eight rows read at one column always meet
+// eight different banks.
+template <int kRowBytes, int kTile>
+struct RowLines {
+  static constexpr int kLine = kRowBytes % 128 == 0 ? 128 : 64;
+  static constexpr int kLines = kRowBytes / kLine;
+  static constexpr bool kRowAfterRow = kLines == 1 || (kLine == 128 && kLines % 2 == 1);
+  static constexpr int kCopies = kRowAfterRow ? 1 : kLines;  // that bring a box of tokens
+  static constexpr int kBytes = kTile * kRowBytes;
+  static_assert(kLine * kLines == kRowBytes);
+
+  __device__ static constexpr int begin(int token, int line) {
+    return kRowAfterRow ? token * kRowBytes + line * kLine : (line * kTile + token) * kLine;
+  }
+  // Of 16-byte chunk `chunk` of a row.
+  __device__ static constexpr int offset(int token, int chunk) {
+    constexpr int kChunks = kLine / 16;
+    const int at = begin(token, chunk / kChunks);
+    return at + ((chunk % kChunks ^ (at >> 7 & (kChunks - 1))) << 4);
+  }
+};
+
+template <DType kType_, int kKeyWidth_, int kValueWidth_, bool kTokenScales_, bool kWhole_>
 struct DecodeLayout {
   static constexpr DType kType = kType_;
   static constexpr int kKeyWidth = kKeyWidth_;
@@ -26,23 +50,20 @@ struct DecodeLayout {
   static constexpr bool kF8 = is_f8(kType);
   static constexpr bool kTokenScales = kTokenScales_;
   using Half = std::conditional_t<kType == DType::bf16, __nv_bfloat16, __half>;
-  static constexpr int kWarps = kValueWidth / 16;  // that multiply
-  static constexpr int kTile = kWarps * 16;        // tokens
-  // The fetching warp is one of four, so that it can lend its registers to those that multiply.
-  static constexpr int kThreads = (kWarps + 4) * kWarp;
+  static constexpr bool kWhole = kWhole_;  // works hold all splits of their rows, a single one
+  static constexpr int kWarps = kWhole || kValueWidth < 128 ? 4 : 8;  // that multiply
+  static constexpr int kTile = kWarps * 16;                           // tokens
+  // One more fetches; beside eight it is one of four that lend them registers.
   static constexpr bool kLends = kWarps == 8;
+  static constexpr int kThreads = (kWarps + (kLends ? 4 : 1)) * kWarp;
+  static constexpr int kBlocksPerSm = kWarps == 8 ? 1 : 2;
+  static constexpr int kValueTiles = kValueWidth / 16 / kWarps;  // of 16 values, of a warp
   static_assert(kWarps == 4 || kWarps == 8);
 
-  // Rows lie in lines of 64 elements, [line][token][64], as the copies of a tensor map's boxes lay
-  // them: 16-byte chunks of a line permuted by bits of the token.
   static constexpr int kElement = kF8 ? 1 : 2;
-  static constexpr int kLineBytes = 64 * kElement;
-  static constexpr int kKeyLines = kKeyWidth / 64;
-  static constexpr int kValueLines = kValueWidth / 64;
-  static constexpr int kKeyBytes = kTile * kKeyWidth * kElement;
-  static constexpr int kValueBytes = kTile * kValueWidth * kElement;
-  static constexpr int kStageBytes = kKeyBytes + kValueBytes;
-  static_assert(kKeyWidth % 64 == 0 && kValueWidth % 64 == 0);
+  using Keys = RowLines<kKeyWidth * kElement, kTile>;
+  using Values = RowLines<kValueWidth * kElement, kTile>;
+  static constexpr int kStageBytes = Keys::kBytes + Values::kBytes;
 
   static constexpr int kSteps = kKeyWidth / 16;  // of a dot product
   static constexpr int kQueryPitch = kKeyWidth * 2 + 16;
@@ -52,34 +73,38 @@ struct DecodeLayout {
 // Shared memory behind the rings of K and of V.
 template <class L>
 struct DecodeShared {
-  std::byte probabilities[2][kDecodeRows * L::kProbabilityPitch];  // [query][token], permuted chunks
+  std::byte probabilities[2]
+                         [kDecodeRows * L::kProbabilityPitch];  // [query][token], permuted chunks
   std::byte queries[2][kDecodeRows * L::kQueryPitch];
   float scales[L::kTokenScales ? kMostStages : 1][2][L::kTile];  // of K, of V
-  float highest[kDecodeRows][L::kWarps];
-  float largest_scale[kDecodeRows][L::kWarps];
-  float sums[kDecodeRows][L::kWarps];
+  alignas(16) float highest[kDecodeRows][L::kWarps];
+  alignas(16) float largest_scale[kDecodeRows][L::kWarps];
+  alignas(16) float sums[kDecodeRows][L::kWarps];
   CudaWork works[2];
   Barrier work_full[2], work_empty[2];
   Barrier key_full[kMostStages], key_empty[kMostStages];
   Barrier value_full[kMostStages], value_empty[kMostStages];
 
-  __device__ void init_barriers(int stages) {
-    for (int i = 0; i < 2; ++i) work_full[i].init(1), work_empty[i].init(L::kWarps);
-    for (int i = 0; i < stages; ++i) {
-      key_full[i].init(L::kTokenScales ? 1 + kWarp : 1), key_empty[i].init(L::kWarps);
-      value_full[i].init(1), value_empty[i].init(L::kWarps);
+  // By one warp.
+  __device__ void init(int lane) {
+    if (lane < 2) work_full[lane].init(1), work_empty[lane].init(L::kWarps);
+    if (lane < kMostStages) {
+      key_full[lane].init(L::kTokenScales ? 1 + kWarp : 1), key_empty[lane].init(L::kWarps);
+      value_full[lane].init(1), value_empty[lane].init(L::kWarps);
     }
     fence_barrier_init();
   }
 };
 
-// What a block may take, without the alignment of its start.
-constexpr int kDecodeBytes = 227 * 1024 - 1024;
+// What a block may take, without the system's share and the alignment of its start.
+template <class L>
+constexpr int kDecodeBytes = 228 * 1024 / L::kBlocksPerSm - 2 * 1024;
 
 // How many tiles of K and of V fit.
 template <class L>
-constexpr int kStages = std::min(kMostStages, (kDecodeBytes - static_cast<int>(
-                                                   sizeof(DecodeShared<L>))) / L::kStageBytes);
+constexpr int kStages = std::min(kMostStages,
+                                 (kDecodeBytes<L> - static_cast<int>(sizeof(DecodeShared<L>))) /
+                                     L::kStageBytes);
 
 // A place in a ring of `n`, and how often it was walked.
 struct DecodePlace {

@@ -28,22 +28,22 @@ class TileCursor {
   __device__ bool starts_work() const { return tile_ == begin_ / kTile; }
   __device__ uint32_t word() const { return word_; }
 
-  // Of the box that is number `i` of the tile.
   struct Box {
     bool valid;
-    int granule;  // of the head's part of the page, for K and V alike in units of their rows
-    int slot;     // token of the page
+    int granule;  // of its page
+    int slot;     // its first token in the page
   };
-  // What look_up() asked for, for lane's box; then moves on.
-  __device__ Box take_box() {
-    const Box box{valid_, static_cast<int>(entry_), position() & ((1 << args_.page_shift) - 1)};
-    return box;
+  // The lane's.
+  __device__ Box box() const {
+    return {valid_, static_cast<int>(entry_), position() & ((1 << args_.page_shift) - 1)};
   }
   __device__ int head() const { return head_; }
   __device__ void next() {
     ++tile_;
-    if (tile_ * kTile >= end_) take();
-    else look_up();
+    if (tile_ * kTile >= end_)
+      take();
+    else
+      look_up();
   }
 
  private:
@@ -120,7 +120,7 @@ class Fetcher {
   __device__ void run(Cursor& cursor) {
     DecodePlace place, work;
     while (!cursor.done()) {
-      const typename Cursor::Box box = cursor.take_box();
+      const typename Cursor::Box box = cursor.box();
       const int head = cursor.head();
       const bool starts_work = cursor.starts_work();
       const uint32_t word = cursor.word();
@@ -135,6 +135,8 @@ class Fetcher {
   }
 
  private:
+  using Keys = typename L::Keys;
+  using Values = typename L::Values;
   static constexpr int kTileLog2 = L::kTile == 128 ? 7 : 6;
   static_assert(1 << kTileLog2 == L::kTile);
 
@@ -151,33 +153,36 @@ class Fetcher {
     if (lane_ < n_rows) {
       const uint32_t to = shared_address(shared_.queries[at.slot]);
       const auto* from = static_cast<const std::byte*>(args_.q);
-      copy_bulk(to + lane_ * L::kQueryPitch,
-                from + row_of(args_, work, lane_) * (L::kKeyWidth * 2), L::kKeyWidth * 2, full);
+      copy_bulk(to + lane_ * L::kQueryPitch, from + row_of(args_, work, lane_) * (L::kKeyWidth * 2),
+                L::kKeyWidth * 2, full);
     }
     __syncwarp();
+  }
+
+  // From the page's first head to `head`, in rows of `kWidth`.
+  template <int kWidth>
+  __device__ int head_granules(int head) const {
+    return head * (kWidth * L::kElement << args_.page_shift) / static_cast<int>(kGranuleBytes);
   }
 
   __device__ void copy(const typename Cursor::Box& box, int head, const DecodePlace& at) {
     const auto n_boxes = static_cast<uint32_t>(__popc(__ballot_sync(~0u, box.valid)));
     const uint32_t tokens = n_boxes * box_;
-    // A lane copies a line of a box.
+    // A lane makes one copy of a box.
     const int i = lane_ & ((1 << boxes_log2_) - 1), line = lane_ >> boxes_log2_;
     const bool valid = __shfl_sync(~0u, static_cast<int>(box.valid), i) != 0;
     const int granule = __shfl_sync(~0u, box.granule, i);
     const int slot = __shfl_sync(~0u, box.slot, i);
-    const int page_tokens = 1 << args_.page_shift;
-    const uint32_t key_at = ring_ + at.slot * L::kKeyBytes;
-    const uint32_t value_at = ring_ + kStages<L> * L::kKeyBytes + at.slot * L::kValueBytes;
-    const uint32_t to = (line * L::kTile + i * box_) * L::kLineBytes;
+    const uint32_t key_at = ring_ + at.slot * Keys::kBytes;
+    const uint32_t value_at = ring_ + kStages<L> * Keys::kBytes + at.slot * Values::kBytes;
 
     Barrier& key_full = shared_.key_full[at.slot];
     shared_.key_empty[at.slot].wait(at.parity ^ 1);
     if (lane_ == 0) key_full.arrive_expect_bytes(tokens * L::kKeyWidth * L::kElement);
     __syncwarp();
-    if (valid && line < L::kKeyLines) {
-      constexpr int kTokenBytes = L::kKeyWidth * L::kElement;
-      copy_tensor_3d(key_at + to, key_map_, line * 64, slot,
-                     granule + head * (page_tokens * kTokenBytes / static_cast<int>(kGranuleBytes)), key_full);
+    if (valid && line < Keys::kCopies) {
+      copy_tensor_4d(key_at + Keys::begin(i * box_, line), key_map_, 0, line, slot,
+                     granule + head_granules<L::kKeyWidth>(head), key_full);
     }
     if constexpr (L::kTokenScales) copy_scales(box, head, at);
     __syncwarp();
@@ -186,10 +191,9 @@ class Fetcher {
     shared_.value_empty[at.slot].wait(at.parity ^ 1);
     if (lane_ == 0) value_full.arrive_expect_bytes(tokens * L::kValueWidth * L::kElement);
     __syncwarp();
-    if (valid && line < L::kValueLines) {
-      constexpr int kTokenBytes = L::kValueWidth * L::kElement;
-      copy_tensor_3d(value_at + to, value_map_, line * 64, slot,
-                     granule + head * (page_tokens * kTokenBytes / static_cast<int>(kGranuleBytes)), value_full);
+    if (valid && line < Values::kCopies) {
+      copy_tensor_4d(value_at + Values::begin(i * box_, line), value_map_, 0, line, slot,
+                     granule + head_granules<L::kValueWidth>(head), value_full);
     }
     __syncwarp();
   }

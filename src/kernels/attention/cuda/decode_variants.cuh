@@ -10,8 +10,11 @@ namespace ashlar::cuda {
 using DecodeLaunch = void (*)(const MmaArgs&, const PagedView&, int n_blocks, CUstream_st*);
 
 // The variant for widths, null where there is none. kTokenScales: FP8 pages whose tokens have
-// scales.
+// scales; whole: works are not split.
 template <DType kPages, bool kTokenScales>
-DecodeLaunch find_decode(int keys, int values);
+DecodeLaunch find_decode(int keys, int values, bool whole);
+
+// What a launch tells its kernel: the mma body's arguments.
+MmaArgs mma_args(const CudaPlan& plan, const AttnParams& params);
 
 }  // namespace ashlar::cuda

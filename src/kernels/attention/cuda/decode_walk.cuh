@@ -15,10 +15,10 @@ namespace ashlar::cuda {
 // Four 8x8 tiles of 16-bit elements, each written transposed; lane l gives the address of row l % 8
 // of tile l / 8.
 __device__ inline void store_matrix_transposed(uint32_t address, const uint32_t (&r)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                   address),
-               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-               : "memory");
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+      : "memory");
 }
 __device__ inline void store_matrix_transposed(uint32_t address, uint32_t first, uint32_t second) {
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address),
@@ -60,7 +60,7 @@ class DecodeWalk {
  public:
   using Half = typename L::Half;
 
-  float o[kTiles][4];
+  float o[L::kValueTiles][kTiles][4];
   float reference[kTiles][2];  // an integer: whole powers of two are exact; -inf: saw nothing
   float d[kTiles][2];          // of the lane's tokens
 
@@ -74,7 +74,9 @@ class DecodeWalk {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       for (int c = 0; c < 2; ++c) reference[n][c] = -CUDART_INF_F, d[n][c] = 0, unit_[n][c] = 0;
-      for (int i = 0; i < 4; ++i) o[n][i] = more_[n][i] = 0;
+#pragma unroll
+      for (int v = 0; v < L::kValueTiles; ++v)
+        for (int i = 0; i < 4; ++i) o[v][n][i] = more_[v][n][i] = 0;
     }
   }
 
@@ -87,24 +89,21 @@ class DecodeWalk {
 
   // S^T of the warp's 16 tokens.
   __device__ void score(uint32_t keys, float (&s)[kTiles][4]) const {
-    const int x = lane_ % 8, upper = lane_ / 16, token = warp_ * 16 + lane_ / 8 % 2 * 8 + x;
-    const uint32_t row = keys + static_cast<uint32_t>(token * L::kLineBytes);
+    const int upper = lane_ / 16, token = warp_ * 16 + lane_ % 16;
     float even[kTiles][4] = {}, odd[kTiles][4] = {};
 #pragma unroll
     for (int step = 0; step < L::kSteps; step += 2) {
       uint32_t first[4], second[4];
       if constexpr (L::kF8) {
         uint32_t r[4];
-        const int chunk = step % 4 + upper;
-        load_matrix(r, row + step / 4 * kLine + ((chunk ^ x >> 1) << 4));
+        load_matrix(r, chunk_at(keys, token, upper, step));
         widen_f8<L::kType>(r[0], first[0], first[2]);
         widen_f8<L::kType>(r[1], first[1], first[3]);
         widen_f8<L::kType>(r[2], second[0], second[2]);
         widen_f8<L::kType>(r[3], second[1], second[3]);
       } else {
-        const int chunk = step % 4 * 2 + upper;
-        load_matrix(first, row + step / 4 * kLine + ((chunk ^ x) << 4));
-        load_matrix(second, row + step / 4 * kLine + (((chunk + 2) ^ x) << 4));
+        load_matrix(first, chunk_at(keys, token, upper, 2 * step));
+        load_matrix(second, chunk_at(keys, token, upper, 2 * step + 2));
       }
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
@@ -120,26 +119,19 @@ class DecodeWalk {
   // O^T += V^T P^T over a tile whose probabilities all warps have left in `buffer`.
   __device__ void add_values(uint32_t values, int buffer) {
     const uint32_t probabilities = shared_address(shared_.probabilities[buffer]);
-    const int x = lane_ % 8;
 #pragma unroll
     for (int step = 0; step < L::kTile / 16; step += 2) {
-      uint32_t p[2][kTiles][2], first[4], second[4], r[4];
+      uint32_t p[2][kTiles][2];
       load_probabilities(probabilities, step, p);
-      if constexpr (L::kF8) {
-        load_matrix_transposed(r, value_address(values, step * 16 + lane_, 0, x >> 1));
-        split_f8<L::kType>(r[0], first[0], first[1]);
-        split_f8<L::kType>(r[1], first[2], first[3]);
-        split_f8<L::kType>(r[2], second[0], second[1]);
-        split_f8<L::kType>(r[3], second[2], second[3]);
-      } else {
-        const int token = step * 16 + lane_ / 16 * 8 + x, chunk = lane_ / 8 % 2;
-        load_matrix_transposed(first, value_address(values, token, chunk, x));
-        load_matrix_transposed(second, value_address(values, token + 16, chunk, x));
-      }
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        mma<Half>(o[n], first, p[0][n][0], p[0][n][1]);
-        mma<Half>(more_[n], second, p[1][n][0], p[1][n][1]);
+      for (int v = 0; v < L::kValueTiles; ++v) {
+        uint32_t first[4], second[4];
+        load_values(values, step, v, first, second);
+#pragma unroll
+        for (int n = 0; n < kTiles; ++n) {
+          mma<Half>(o[v][n], first, p[0][n][0], p[0][n][1]);
+          mma<Half>(L::kValueTiles == 1 ? more_[v][n] : o[v][n], second, p[1][n][0], p[1][n][1]);
+        }
       }
     }
   }
@@ -147,12 +139,11 @@ class DecodeWalk {
   // Zeros for the warp's values of tokens outside [begin, end) of a tile: they may be anything, and
   // anything times nothing need not be nothing.
   __device__ void clear_values(uint32_t values, int begin, int end) const {
-    constexpr int kChunks = L::kElement;
+    constexpr int kChunks = L::kValueTiles * L::kElement;
     for (int i = lane_; i < L::kTile * kChunks; i += kWarp) {
       const int token = i / kChunks;
       if (token >= begin && token < end) continue;
-      const int permutation = L::kF8 ? token >> 1 & 3 : token & 7;
-      const uint32_t to = value_address(values, token, i % kChunks, permutation);
+      const uint32_t to = values + Values::offset(token, warp_ * kChunks + i % kChunks);
       asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
     }
     fence_proxy_async();
@@ -164,7 +155,8 @@ class DecodeWalk {
                         float (&s)[kTiles][4]) const {
     const int token = warp_ * 16 + lane_ / 4;
     [[maybe_unused]] float k_scale[2];
-    if constexpr (L::kTokenScales) k_scale[0] = key_scales[token], k_scale[1] = key_scales[token + 8];
+    if constexpr (L::kTokenScales)
+      k_scale[0] = key_scales[token], k_scale[1] = key_scales[token + 8];
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       for (int i = 0; i < 4; ++i) {
@@ -180,8 +172,8 @@ class DecodeWalk {
     if (edge) mask(work, position + token, s);
   }
 
-  // Scores of tile `tile` become probabilities in `buffer`, of which all warps' are there on return,
-  // relative to one reference. `last`: of a split; then sums are there too.
+  // Scores of tile `tile` become probabilities in `buffer`, of which all warps' are there on
+  // return, relative to one reference. `last`: of a split; then sums are there too.
   __device__ void softmax(const float (&s)[kTiles][4], const float* value_scales, bool first,
                           bool last, int buffer) {
     float v_scale[2] = {1, 1};
@@ -217,23 +209,26 @@ class DecodeWalk {
   __device__ void take_sums() {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      for (int i = 0; i < 4; ++i) o[n][i] += more_[n][i];
+#pragma unroll
+      for (int v = 0; v < L::kValueTiles; ++v)
+        for (int i = 0; i < 4; ++i) o[v][n][i] += more_[v][n][i];
       for (int c = 0; c < 2; ++c) {
         d[n][c] = sum_of(shared_.sums[n * 8 + lane_ % 4 * 2 + c]);
-        if constexpr (L::kTokenScales) o[n][c] *= unit_[n][c], o[n][c + 2] *= unit_[n][c];
+        if constexpr (L::kTokenScales) scale_values(o, n, c, unit_[n][c]);
       }
     }
   }
 
  private:
-  static constexpr int kLine = L::kTile * L::kLineBytes;
+  using Keys = typename L::Keys;
+  using Values = typename L::Values;
   static constexpr float kWide = 16;
 
   __device__ void load_queries(const std::byte* queries) {
     const int x = lane_ % 8, i = lane_ / 8;
     const int row = kTiles == 2 ? i / 2 * 8 + x : x, column = kTiles == 2 ? i % 2 : i;
-    const uint32_t at = shared_address(queries) +
-                        static_cast<uint32_t>(row * L::kQueryPitch + column * 16);
+    const uint32_t at =
+        shared_address(queries) + static_cast<uint32_t>(row * L::kQueryPitch + column * 16);
 #pragma unroll
     for (int step = 0; step < L::kSteps; step += 3 - kTiles) {
       uint32_t r[4];
@@ -254,13 +249,12 @@ class DecodeWalk {
   }
   // Beside FP8 pages queries are f16: a row is multiplied by the power of two that brings its
   // largest number just under f16's, so that bf16 rows of any magnitude keep their bits, and its
-  // products are multiplied by the inverse. A lane takes the four of every sixteen that are its four
-  // codes of a key.
+  // products are multiplied by the inverse. A lane takes the four of every sixteen that are its
+  // four codes of a key.
   __device__ void convert_queries(const std::byte* queries) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      const std::byte* row =
-          queries + (n * 8 + lane_ / 4) * L::kQueryPitch + lane_ % 4 * 8;
+      const std::byte* row = queries + (n * 8 + lane_ / 4) * L::kQueryPitch + lane_ % 4 * 8;
       float largest = 0;
 #pragma unroll
       for (int step = 0; step < L::kSteps; ++step) {
@@ -283,21 +277,45 @@ class DecodeWalk {
         }
       }
       for (int c = 0; c < 2; ++c)
-        factor_[n][c] =
-            args_.logit_scale * __shfl_sync(~0u, down, (lane_ % 4 * 2 + c) * 4);
+        factor_[n][c] = args_.logit_scale * __shfl_sync(~0u, down, (lane_ % 4 * 2 + c) * 4);
     }
   }
 
-  __device__ uint32_t value_address(uint32_t values, int token, int chunk, int permutation) const {
-    constexpr int kLineChunks = L::kLineBytes / 16;
-    const int all = warp_ * L::kElement + chunk;
-    return values + static_cast<uint32_t>(all / kLineChunks * kLine + token * L::kLineBytes +
-                                          ((all % kLineChunks ^ permutation) << 4));
+  // Chunk `chunk`, even, or (upper) the next of a key: lines begin at multiples of their size, so
+  // that the places of a line's chunks differ in bits alone.
+  __device__ static uint32_t chunk_at(uint32_t keys, int token, int upper, int chunk) {
+    constexpr int kChunks = Keys::kLine / 16;
+    const uint32_t line = keys + Keys::offset(token, chunk / kChunks * kChunks + upper);
+    return line ^ static_cast<uint32_t>(chunk % kChunks << 4);
   }
 
   __device__ static uint32_t probability_offset(int query, int chunk) {
     return static_cast<uint32_t>(query * L::kProbabilityPitch + ((chunk ^ query % 8) << 4));
   }
+  __device__ static void scale_values(float (&o)[L::kValueTiles][kTiles][4], int n, int c,
+                                      float factor) {
+#pragma unroll
+    for (int v = 0; v < L::kValueTiles; ++v) o[v][n][c] *= factor, o[v][n][c + 2] *= factor;
+  }
+
+  // V^T of 16 values and the tokens of steps `step` and the next.
+  __device__ void load_values(uint32_t values, int step, int v, uint32_t (&first)[4],
+                              uint32_t (&second)[4]) const {
+    const int tile = warp_ * L::kValueTiles + v;
+    if constexpr (L::kF8) {
+      uint32_t r[4];
+      load_matrix_transposed(r, values + Values::offset(step * 16 + lane_, tile));
+      split_f8<L::kType>(r[0], first[0], first[1]);
+      split_f8<L::kType>(r[1], first[2], first[3]);
+      split_f8<L::kType>(r[2], second[0], second[1]);
+      split_f8<L::kType>(r[3], second[2], second[3]);
+    } else {
+      const int token = step * 16 + lane_ / 16 * 8 + lane_ % 8, chunk = 2 * tile + lane_ / 8 % 2;
+      load_matrix_transposed(first, values + Values::offset(token, chunk));
+      load_matrix_transposed(second, values + Values::offset(token + 16, chunk));
+    }
+  }
+
   // Of steps `step` and the next.
   __device__ void load_probabilities(uint32_t from, int step, uint32_t (&p)[2][kTiles][2]) const {
     const int x = lane_ % 8, i = lane_ / 8;
@@ -320,8 +338,8 @@ class DecodeWalk {
       for (int c = 0; c < 2; ++c) {
         const int row = n * 8 + lane_ % 4 * 2 + c;
         const int at = work.q_position + work.token_begin + token_of(work, row);
-        const int begin = args_.window > 0 ? max(work.kv_begin, at - args_.window + 1)
-                                           : work.kv_begin;
+        const int begin =
+            args_.window > 0 ? max(work.kv_begin, at - args_.window + 1) : work.kv_begin;
         const int end = args_.causal ? min(work.kv_end, at + 1) : work.kv_end;
         for (int half = 0; half < 2; ++half) {
           const int token = position + 8 * half;
@@ -398,14 +416,14 @@ class DecodeWalk {
           reference[n][c] = moved;
         }
         d[n][c] *= keep;
-        if constexpr (L::kTokenScales) keep *= move_unit(max_of(shared_.largest_scale[query]), n, c);
-        o[n][c] *= keep, o[n][c + 2] *= keep;
-        more_[n][c] *= keep, more_[n][c + 2] *= keep;
+        if constexpr (L::kTokenScales)
+          keep *= move_unit(max_of(shared_.largest_scale[query]), n, c);
+        scale_values(o, n, c, keep), scale_values(more_, n, c, keep);
       }
     }
   }
-  // V's token scales go into the f16 factors of values, which must neither overflow nor vanish: so o
-  // counts in units of a power of two near the largest scale met by the row. 0: met none.
+  // V's token scales go into the f16 factors of values, which must neither overflow nor vanish: so
+  // o counts in units of a power of two near the largest scale met by the row. 0: met none.
   __device__ float move_unit(float scale, int n, int c) {
     if (scale <= kWide * unit_[n][c]) return 1;
     const float unit = __int_as_float(__float_as_int(scale) & 0x7f800000);
@@ -419,15 +437,21 @@ class DecodeWalk {
     return x;
   }
   __device__ static float max_of(const float (&x)[L::kWarps]) {
-    float highest = x[0];
+    float highest = -CUDART_INF_F;
 #pragma unroll
-    for (int i = 1; i < L::kWarps; ++i) highest = fmaxf(highest, x[i]);
+    for (int i = 0; i < L::kWarps / 4; ++i) {
+      const float4 part = reinterpret_cast<const float4*>(x)[i];
+      highest = fmaxf(fmaxf(highest, fmaxf(part.x, part.y)), fmaxf(part.z, part.w));
+    }
     return highest;
   }
   __device__ static float sum_of(const float (&x)[L::kWarps]) {
-    float sum = x[0];
+    float sum = 0;
 #pragma unroll
-    for (int i = 1; i < L::kWarps; ++i) sum += x[i];
+    for (int i = 0; i < L::kWarps / 4; ++i) {
+      const float4 part = reinterpret_cast<const float4*>(x)[i];
+      sum += (part.x + part.y) + (part.z + part.w);
+    }
     return sum;
   }
 
@@ -446,7 +470,8 @@ class DecodeWalk {
   DecodeShared<L>& shared_;
   const int warp_, lane_;
   uint32_t q_[L::kSteps][kTiles][2];
-  float more_[kTiles][4];  // of o: every other 16 tokens, so that products wait less for each other
+  float more_[L::kValueTiles][kTiles]
+             [4];  // of o: every other 16 tokens, so that products wait less for each other
   float factor_[kTiles][2];
   float unit_[kTiles][2];  // of o, where tokens have scales
 };
