@@ -74,11 +74,11 @@ int32_t deal(int32_t split, const std::vector<RowTile>& tiles, int64_t capacity,
 
 int64_t cost_of(const RowTile& tile) { return tile.kv_end - tile.kv_begin + kStartTokens; }
 
+void nothing(const RowTile&, int32_t, int32_t, int32_t) {}
+
 // The least capacity that `n_blocks` blocks can carry.
-int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int32_t n_blocks) {
-  const auto nothing = [](const RowTile&, int32_t, int32_t, int32_t) {};
-  int64_t total = 0;
-  for (const RowTile& tile : tiles) total += cost_of(tile);
+int64_t fair_capacity(int32_t split, const std::vector<RowTile>& tiles, int64_t total,
+                      int32_t n_blocks) {
   int64_t low = total / n_blocks, high = low + split + 2 * kStartTokens;
   while (deal(split, tiles, high, nothing) > n_blocks) low = high, high += split;
   while (high - low > kStartTokens / 4) {
@@ -127,8 +127,9 @@ int32_t states_of(int32_t group, int32_t begin, int32_t end, bool first) {
 
 class Builder {
  public:
-  Builder(const AttnShape& shape, const CudaTiling& tiling) {
+  Builder(const AttnShape& shape, const CudaTiling& tiling, size_t n_tiles) {
     plan_.shape = shape, plan_.tiling = tiling;
+    works_.reserve(n_tiles + n_tiles / 2);
   }
 
   void take(const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
@@ -158,6 +159,9 @@ class Builder {
     for (const CudaMerge& merge : merges_)
       plan_.most_states = std::max(plan_.most_states, merge.n_states);
     plan_.n_blocks = static_cast<int32_t>(queue_.size()) - 1;
+    plan_.image.reserve(seqs.size_bytes() + works_.size() * sizeof(CudaWork) +
+                        merges_.size() * sizeof(CudaMerge) + queue_.size() * sizeof(int32_t) +
+                        4 * kAlign);
     append(seqs.data(), seqs.size_bytes());
     plan_.works_offset = append(works_.data(), works_.size() * sizeof(CudaWork));
     plan_.merges_offset = append(merges_.data(), merges_.size() * sizeof(CudaMerge));
@@ -181,13 +185,13 @@ class Builder {
   }
 
   int64_t append(const void* data, size_t bytes) {
-    constexpr size_t kAlign = 256;
     const size_t begin = plan_.image.size();
     plan_.image.resize((begin + bytes + kAlign - 1) / kAlign * kAlign);
     if (bytes > 0) std::memcpy(plan_.image.data() + begin, data, bytes);
     return static_cast<int64_t>(begin);
   }
 
+  static constexpr size_t kAlign = 256;
   CudaPlan plan_;
   std::vector<CudaWork> works_;
   std::vector<CudaMerge> merges_;
@@ -206,33 +210,37 @@ void check(const AttnShape& shape, const CudaTiling& tiling, std::span<const Att
   }
 }
 
-// Splits of all tiles in fair shares, or, where that takes hardly longer, tiles as they are.
+// Splits of all tiles in fair shares, or, where that takes hardly longer, tiles as they are: one
+// after the other where that is as good, for neighbours share pages, else the longest first.
 void deal_fairly(const CudaTiling& tiling, const std::vector<RowTile>& tiles, int32_t n_sms,
                  Builder& builder) {
   const int32_t n_blocks = n_sms * tiling.blocks_per_sm;
   const auto n_tiles = static_cast<int64_t>(tiles.size());
+  const auto take = [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
+    builder.take(tile, begin, end, block);
+  };
   const WholeTiles whole = deal_whole(tiles, n_blocks);
   // Of a multiprocessor: blocks that share one are that much slower.
   const int64_t n_shared = std::min<int64_t>((n_tiles + n_sms - 1) / n_sms, tiling.blocks_per_sm);
   const int64_t most = (whole.capacity * n_shared - kMergeTokens) * 16 / 17;
   int64_t total = 0;
   for (const RowTile& tile : tiles) total += cost_of(tile);
-  int64_t capacity = 0;
-  bool divides = total / n_sms < most;
-  if (divides) {
-    capacity = fair_capacity(tiling.kv_split, tiles, n_blocks);
-    divides = capacity * tiling.blocks_per_sm < most;
-  }
-  if (divides) {
-    deal(tiling.kv_split, tiles, capacity,
-         [&](const RowTile& tile, int32_t begin, int32_t end, int32_t block) {
-           builder.take(tile, begin, end, block);
-         });
-  } else {
-    for (const int64_t pair : whole.blocks) {
-      const RowTile& tile = tiles[static_cast<size_t>(pair & 0xFFFFFFFF)];
-      builder.take(tile, tile.kv_begin, tile.kv_end, static_cast<int32_t>(pair >> 32));
+  if (total / n_sms < most) {
+    const int64_t capacity = fair_capacity(tiling.kv_split, tiles, total, n_blocks);
+    if (capacity * tiling.blocks_per_sm < most) {
+      deal(tiling.kv_split, tiles, capacity, take);
+      return;
     }
+  }
+  constexpr int32_t kWhole = 1 << 30;
+  const int64_t hardly_more = whole.capacity + whole.capacity / 64;
+  if (deal(kWhole, tiles, hardly_more, nothing) <= n_blocks) {
+    deal(kWhole, tiles, hardly_more, take);
+    return;
+  }
+  for (const int64_t pair : whole.blocks) {
+    const RowTile& tile = tiles[static_cast<size_t>(pair & 0xFFFFFFFF)];
+    take(tile, tile.kv_begin, tile.kv_end, static_cast<int32_t>(pair >> 32));
   }
 }
 
@@ -250,12 +258,12 @@ CudaPlan plan_cuda(const AttnShape& shape, const CudaTiling& tiling, std::span<c
     std::stable_sort(tiles.begin(), tiles.end(), [](const RowTile& a, const RowTile& b) {
       return a.kv_end - a.kv_begin > b.kv_end - b.kv_begin;
     });
-    Builder builder(shape, tiling);
+    Builder builder(shape, tiling, tiles.size());
     for (size_t i = 0; i < tiles.size(); ++i)
       builder.take(tiles[i], tiles[i].kv_begin, tiles[i].kv_end, static_cast<int32_t>(i));
     return builder.finish(seqs);
   }
-  Builder builder(shape, tiling);
+  Builder builder(shape, tiling, tiles.size());
   if (!tiles.empty()) deal_fairly(tiling, tiles, n_sms, builder);
   return builder.finish(seqs);
 }
