@@ -118,9 +118,8 @@ TEST(CudaBodies, DecodeSaysWhyNot) {
   EXPECT_TRUE(decode_takes(shape, kv, DType::bf16));
   EXPECT_FALSE(decode_takes(shape, kv, DType::f16));
   PagedView other = kv;
-  other.dtype = DType::f8e4m3;
-  other.scales_offset_bytes = 8;
-  EXPECT_NE(decode_takes(shape, other, DType::bf16).error().text.find("scales at byte 8"),
+  other.k_offset_bytes = 8;
+  EXPECT_NE(decode_takes(shape, other, DType::bf16).error().text.find("K at byte 8"),
             std::string::npos);
   AttnShape odd = shape;
   odd.k_dim = odd.v_dim = 96;
