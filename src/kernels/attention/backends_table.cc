@@ -62,6 +62,22 @@ constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> wid
           .how = "warp products of 16 rows, asynchronous copies"};
 }
 
+// FP8: one warp copies a box of tokens of each page, and smaller ones, or tokens' scales, keep it
+// busy longer than the sums take; the mma row is faster there.
+constexpr AttentionBackend decode_row(const char* name, DTypeSet pages, int32_t least_page) {
+  return {.name = name,
+          .form = kHeads,
+          .least = cuda(90),
+          .this_sm_only = true,
+          .prefill = false,
+          .widths = kDecodeWidths,
+          .queries = kHalves,
+          .pages = pages,
+          .same_type = true,
+          .least_page = least_page,
+          .how = "warp products of tokens by 8 or 16 queries, tensor copies"};
+}
+
 // Whatever the others leave, and what they are checked against.
 constexpr AttentionBackend plain_row(AttentionForm form) {
   return {.name = "cuda_plain",
@@ -105,18 +121,8 @@ constexpr std::array kTable = {
                      .pages = one_of({DType::f8e4m3}),
                      .least_page = 16,
                      .how = "the same, with warpgroups that widen FP8 to f16 on the way"},
-    AttentionBackend{.name = "cuda_decode",
-                     .form = kHeads,
-                     .least = cuda(90),
-                     .this_sm_only = true,
-                     .prefill = false,
-                     .widths = kDecodeWidths,
-                     .queries = kHalves,
-                     .pages = kHalves | kF8,
-                     .same_type = true,
-                     .token_scales = true,
-                     .least_page = 16,
-                     .how = "warp products of tokens by 8 or 16 queries, tensor copies"},
+    decode_row("cuda_decode", kHalves, /*least_page=*/16),
+    decode_row("cuda_decode_f8", kF8, /*least_page=*/32),
     mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/113),
     mma_row("cuda_mma_wide", kWideWidths, /*shared_kib=*/182),
     plain_row(kHeads),

@@ -183,6 +183,25 @@ TEST_F(AttentionCuda, RefusesWhatItCannotTake) {
   EXPECT_FALSE(static_cast<bool>(mma_takes(shape, shifted, DType::bf16)));
 }
 
+TEST_F(AttentionCuda, DecodeRefusesWhatItCannotTake) {
+  const AttnShape shape{.heads = 4, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
+  const PagedView kv{.page_tokens = 16, .kv_heads = 2, .k_dim = 192, .v_dim = 128};
+  EXPECT_TRUE(static_cast<bool>(decode_takes(shape, kv, DType::bf16)));
+  EXPECT_FALSE(static_cast<bool>(decode_takes(shape, kv, DType::f32)));
+  EXPECT_FALSE(static_cast<bool>(decode_takes(shape, kv, DType::f16)));
+  AttnShape wide = shape;
+  wide.k_dim = wide.v_dim = 256;
+  EXPECT_FALSE(static_cast<bool>(decode_takes(wide, kv, DType::bf16)));
+  for (const int32_t page_tokens : {8, 24, 100}) {
+    PagedView other = kv;
+    other.page_tokens = page_tokens;
+    EXPECT_FALSE(static_cast<bool>(decode_takes(shape, other, DType::bf16))) << page_tokens;
+  }
+  PagedView shifted = kv;
+  shifted.k_offset_bytes = 8;
+  EXPECT_FALSE(static_cast<bool>(decode_takes(shape, shifted, DType::bf16)));
+}
+
 // Bit for bit: a row's result depends on its own sequence and on the body.
 TEST_F(AttentionCuda, OneEqualsManyOnAnyNumberOfMultiprocessors) {
   Random random(8);
