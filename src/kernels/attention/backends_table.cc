@@ -78,6 +78,22 @@ constexpr AttentionBackend wgmma_f8_row(const char* name, DTypeSet pages, bool t
           .how = "the same, with warpgroups that widen FP8 to f16 on the way"};
 }
 
+// FP8: one warp copies a box of tokens of each page, and smaller ones, or tokens' scales, keep it
+// busy longer than the sums take; the mma row is faster there.
+constexpr AttentionBackend decode_row(const char* name, DTypeSet pages, int32_t least_page) {
+  return {.name = name,
+          .form = kHeads,
+          .least = cuda(90),
+          .this_sm_only = true,
+          .prefill = false,
+          .widths = kDecodeWidths,
+          .queries = kHalves,
+          .pages = pages,
+          .same_type = true,
+          .least_page = least_page,
+          .how = "warp products of tokens by 8 or 16 queries, tensor copies"};
+}
+
 // Whatever the others leave, and what they are checked against.
 constexpr AttentionBackend plain_row(AttentionForm form) {
   return {.name = "cuda_plain",
@@ -113,18 +129,8 @@ constexpr std::array kTable = {
                      .how = "warpgroup products, tensor copies, warpgroups in turn"},
     wgmma_f8_row("cuda_wgmma_f8", one_of({DType::f8e4m3}), /*token_scales=*/true),
     wgmma_f8_row("cuda_wgmma_e5m2", one_of({DType::f8e5m2}), /*token_scales=*/false),
-    AttentionBackend{.name = "cuda_decode",
-                     .form = kHeads,
-                     .least = cuda(90),
-                     .this_sm_only = true,
-                     .prefill = false,
-                     .widths = kDecodeWidths,
-                     .queries = kHalves,
-                     .pages = kHalves | kF8,
-                     .same_type = true,
-                     .token_scales = true,
-                     .least_page = 16,
-                     .how = "warp products of tokens by 8 or 16 queries, tensor copies"},
+    decode_row("cuda_decode", kHalves, /*least_page=*/16),
+    decode_row("cuda_decode_f8", kF8, /*least_page=*/32),
     mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/93),
     mma_row("cuda_mma_192", kMma192Widths, /*shared_kib=*/113),
     mma_row("cuda_mma_256", kWideWidths, /*shared_kib=*/182),

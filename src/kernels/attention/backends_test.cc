@@ -63,6 +63,11 @@ TEST(Backends, TheFirstThatCanIsPicked) {
   EXPECT_EQ(picked({.isa = Isa::avx2}, need), "avx2");
   EXPECT_EQ(picked(cuda(90), need), "cuda_decode");
   EXPECT_EQ(picked(cuda(80), need), "cuda_mma_192");
+  need.page_tokens = 64, need.pages = DType::f8e4m3;
+  EXPECT_EQ(picked(cuda(90), need), "cuda_decode_f8");
+  need.token_scales = true;
+  EXPECT_EQ(picked(cuda(90), need), "cuda_mma_192");
+  need = heads_192_128();
   need.step = StepForm::prefill;
   EXPECT_EQ(picked(cuda(90), need), "cuda_wgmma");
   EXPECT_EQ(picked(cuda(80), need), "cuda_mma_192");

@@ -32,7 +32,8 @@ CudaAttentionBody cuda_attention_body(const AttentionBackend& row) {
   CHECK(row.form == AttentionForm::heads && row.least.kind == Device::Kind::cuda, "{}", row.name);
   const std::string_view name = row.name;
   if (name.starts_with("cuda_wgmma")) return {wgmma_takes, prefill_tiling, attention_cuda_wgmma};
-  if (name == "cuda_decode") return {decode_takes, tiling_of_decode, attention_cuda_decode};
+  if (name.starts_with("cuda_decode"))
+    return {decode_takes, tiling_of_decode, attention_cuda_decode};
   if (name.starts_with("cuda_mma")) return {mma_takes, mma_tiling, attention_cuda_mma};
   CHECK(name == "cuda_plain", "{} has no body", name);
   return {plain_takes, plain_tiling, attention_cuda_plain};

@@ -2,11 +2,12 @@
 
 // What a variant of the decode body is made of, and its shared memory (Hopper and later).
 //
-// A block, alone on its multiprocessor, is eight warps that multiply and one that fetches (four
-// where values are few). Tokens are the rows of the first product, queries its columns: S^T = K
-// Q^T, of which each warp takes 16 tokens of a tile; and O^T = V^T P^T, of which each warp takes 16
-// values for all tokens. So eight queries leave no rows empty, and no sums are spread over warps:
-// probabilities meet in shared memory once a tile, and a split's end is a matter of registers.
+// A block, alone on its multiprocessor, is eight warps that multiply and one that fetches; where
+// works are whole windows, or values few, four multiply and two blocks share a multiprocessor.
+// Tokens are the rows of the first product, queries its columns: S^T = K Q^T, of which each warp
+// takes 16 tokens of a tile; and O^T = V^T P^T, of which each warp takes 16 values (or 32) for all
+// tokens. So eight queries leave no rows empty, and no sums are spread over warps: probabilities
+// meet in shared memory once a tile, and a split's end is a matter of registers.
 
 #include <algorithm>
 
