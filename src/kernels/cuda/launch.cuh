@@ -18,7 +18,7 @@ namespace ashlar::cuda {
 // the kernel before it.
 template <class Args>
 void launch_dependent(void (*kernel)(Args), dim3 grid, unsigned threads, cudaStream_t stream,
-                      const Args& args, int shared_bytes = 0) {
+                      const Args& args) {
   int device = 0, major = 0;
   CHECK_CUDA(cudaGetDevice(&device));
   CHECK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
@@ -28,7 +28,6 @@ void launch_dependent(void (*kernel)(Args), dim3 grid, unsigned threads, cudaStr
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = threads;
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = major >= 9 ? 1 : 0;

@@ -83,7 +83,7 @@ struct CudaPlan {
   int32_t n_works = 0;
   int32_t n_merges = 0;
   int32_t most_states = 0;  // of a merge
-  int32_t n_blocks = 0;  // block b does works [queue[b], queue[b + 1])
+  int32_t n_blocks = 0;     // block b does works [queue[b], queue[b + 1])
   int64_t works_offset = 0;
   int64_t merges_offset = 0;
   int64_t queue_offset = 0;

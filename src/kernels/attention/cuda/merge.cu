@@ -2,8 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
-
 #include "kernels/attention/cuda/attention_cuda.h"
 #include "kernels/attention/cuda/state.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -11,9 +9,7 @@
 namespace ashlar {
 namespace {
 
-constexpr int kThreads = 64;
-constexpr int kWidePairs = 4;  // of a thread, where rows are wider than 2 * kThreads
-constexpr int kBatch = 16;     // states whose reads are in flight together
+constexpr int kMaxThreads = 256;  // v_dim 512
 
 struct MergeArgs {
   const CudaMerge* merges;
@@ -27,7 +23,7 @@ struct MergeArgs {
   bool is_bf16;
 };
 
-// A row's sums, of two elements in every 2 * kThreads.
+// A row's sums, of two elements in every 2 * blockDim.x.
 template <int kPairs>
 struct Sum {
   float m, d;
@@ -48,22 +44,15 @@ struct Sum {
   }
 };
 
-__device__ inline void copy_async_8(float2* to, const float2* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(cuda::shared_address(to)),
-               "l"(from));
-}
-
-// A block per row of a merge. States come through shared memory, where each thread has a column of
-// its own, [state][m and d, pairs][thread]: all are on their way at once, and loops stay loops. For
-// the code is cold each time, and a batch in registers, unrolled, waits longer for instructions
-// than for states.
-template <int kPairs>
-__global__ void __launch_bounds__(kThreads) merge_rows(const MergeArgs args) {
-  extern __shared__ float2 shared[];
+// A block per row of a merge; the reads of kBatch states are in flight together. Its code is cold
+// each time, hence short: larger batches, and loops through shared memory, both took longer.
+template <int kPairs, int kBatch, bool kGroups>
+__global__ void __launch_bounds__(kMaxThreads / kPairs, 4) merge_rows(const MergeArgs args) {
   const CudaMerge merge = args.merges[blockIdx.x];
   const int row = static_cast<int>(blockIdx.y);
   if (row >= (merge.token_end - merge.token_begin) * merge.n_heads) return;
   const int thread = static_cast<int>(threadIdx.x), n_pairs = args.v_dim / 2;
+  const auto pair_of = [&](int i) { return thread + i * static_cast<int>(blockDim.x); };
   // Everything but the states was there before the kernel that leaves them.
   const int head = merge.head_begin + row % merge.n_heads;
   const int64_t token = merge.q_begin + merge.token_begin + row / merge.n_heads;
@@ -72,46 +61,40 @@ __global__ void __launch_bounds__(kThreads) merge_rows(const MergeArgs args) {
   const int64_t row_pairs = 1 + n_pairs, state_pairs = args.rows * row_pairs;
   const auto* from =
       reinterpret_cast<const float2*>(args.states) + merge.state * state_pairs + row * row_pairs;
-  float2* own = shared + thread;
 
   Sum<kPairs> total, group;
   total.clear(), group.clear();
 #pragma unroll 1
-  for (int begin = 0; begin < merge.n_states; begin += kBatch) {
-    const int n = min(kBatch, merge.n_states - begin);
-#pragma unroll 1
-    for (int i = 0; i < n; ++i, from += state_pairs) {
-      float2* to = own + i * (1 + kPairs) * kThreads;
-      copy_async_8(to, from);
+  for (int begin = 0; begin < merge.n_states; begin += kBatch, from += kBatch * state_pairs) {
+    Sum<kPairs> states[kBatch];
 #pragma unroll
-      for (int k = 0; k < kPairs; ++k) {
-        const int pair = thread + k * kThreads;
-        if (pair < n_pairs) copy_async_8(to + (1 + k) * kThreads, from + 1 + pair);
-      }
+    for (int i = 0; i < kBatch; ++i) {
+      if (begin + i >= merge.n_states) continue;
+      const float2 sums = from[i * state_pairs];
+      states[i].m = sums.x, states[i].d = sums.y;
+#pragma unroll
+      for (int k = 0; k < kPairs; ++k)
+        if (pair_of(k) < n_pairs) states[i].o[k] = from[i * state_pairs + 1 + pair_of(k)];
     }
-    cuda::copy_async_commit();
-    cuda::copy_async_wait<0>();
-#pragma unroll 2
-    for (int i = 0; i < n; ++i) {
-      const float2* state = own + i * (1 + kPairs) * kThreads;
-      Sum<kPairs> sum{state->x, fabsf(state->y), {}};
 #pragma unroll
-      for (int k = 0; k < kPairs; ++k) sum.o[k] = state[(1 + k) * kThreads];
-      if (signbit(state->y)) {
-        group.add(sum);
-      } else {  // a group opens
-        total.add(group);
-        group = sum;
+    for (int i = 0; i < kBatch; ++i) {
+      if (begin + i >= merge.n_states) continue;
+      if constexpr (kGroups) {
+        if (!signbit(states[i].d)) total.add(group), group.clear();  // a group opens
+        states[i].d = fabsf(states[i].d);
+        group.add(states[i]);
+      } else {
+        total.add(states[i]);
       }
     }
   }
-  total.add(group);
+  if constexpr (kGroups) total.add(group);
   const float factor = cuda::final_factor(total.m, total.d, sink, args.v_scale);
 #pragma unroll
   for (int k = 0; k < kPairs; ++k) {
-    const int pair = thread + k * kThreads;
-    if (pair < n_pairs)
-      cuda::store_pair(args.out, args.is_bf16, (token * args.heads + head) * args.v_dim + 2 * pair,
+    if (pair_of(k) < n_pairs)
+      cuda::store_pair(args.out, args.is_bf16,
+                       (token * args.heads + head) * args.v_dim + 2 * pair_of(k),
                        total.o[k].x * factor, total.o[k].y * factor);
   }
 }
@@ -127,7 +110,7 @@ void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
                   CUstream_st* stream) {
   if (plan.n_merges == 0) return;
   const int v_dim = plan.shape.v_dim;
-  CHECK(v_dim % 2 == 0 && v_dim <= 2 * kWidePairs * kThreads, "v_dim {}", v_dim);
+  CHECK(v_dim % 2 == 0 && v_dim <= 2 * kMaxThreads, "v_dim {}", v_dim);
   const std::byte* workspace = params.workspace.data();
   const MergeArgs args{
       .merges = reinterpret_cast<const CudaMerge*>(workspace + plan.merges_offset),
@@ -141,11 +124,13 @@ void merge_states(const CudaPlan& plan, const AttnParams& params, float v_scale,
       .is_bf16 = params.out.dtype == DType::bf16,
   };
   const dim3 grid(static_cast<unsigned>(plan.n_merges), static_cast<unsigned>(plan.tiling.rows));
-  const bool narrow = v_dim <= 2 * kThreads;
-  const int pairs = narrow ? 1 : kWidePairs;
-  const int bytes = std::min(plan.most_states, kBatch) * (1 + pairs) * kThreads * 8;
-  cuda::launch_dependent(narrow ? merge_rows<1> : merge_rows<kWidePairs>, grid, kThreads, stream,
-                         args, bytes);
+  // Wide rows of few states, of which there are many: less to do for a thread than to start it.
+  constexpr int kFew = 2, kWide = 128;
+  const bool few = plan.most_states <= kFew && v_dim > kWide, groups = plan.tiling.group > 1;
+  const auto kernel = few ? (groups ? merge_rows<4, kFew, true> : merge_rows<4, kFew, false>)
+                          : (groups ? merge_rows<1, 8, true> : merge_rows<1, 8, false>);
+  const auto threads = static_cast<unsigned>((v_dim / (few ? 8 : 2) + 31) / 32 * 32);
+  cuda::launch_dependent(kernel, grid, threads, stream, args);
 }
 
 }  // namespace ashlar
