@@ -58,6 +58,35 @@ TEST_F(CudaRows, ABatchIsItsSequences) {
   }
 }
 
+// Two states, a handful and many, of narrow rows and of wide ones: as one multiprocessor has it,
+// which divides nothing.
+TEST_F(CudaRows, AnyNumberOfStatesIsAddedUp) {
+  Random random(23);
+  constexpr std::pair<int32_t, int32_t> kWidths[] = {{48, 32}, {96, 96}, {192, 128}, {256, 256}};
+  const RowTypes& types = kRowTypes[0];
+  for (const int32_t kv_len : {1000, 3000, 11000}) {
+    const std::vector<SeqLength> lengths = {{1, kv_len}, {2, 700}};
+    std::vector<RowCase> cases = {latent_case(20, lengths, types, random),
+                                  latent_case(128, lengths, types, random)};
+    for (const auto& [k_dim, v_dim] : kWidths) {
+      const AttnShape shape{.heads = 20, .kv_heads = 1, .k_dim = k_dim, .v_dim = v_dim};
+      cases.push_back(heads_case(shape, lengths, types, random));
+      cases.back().c.sinks = random.normal(shape.heads);
+    }
+    for (const RowCase& c : cases) {
+      const DeviceCase on_device(c, {});
+      const std::vector<float> expected = on_device.reference();
+      each_row(on_device, [&](const CudaRow& row) {
+        const std::vector<float> whole = on_device.run(row, 1);
+        EXPECT_LE(relative_error(whole, expected), types.tolerance) << row.name() << c.text();
+        for (const int n_sms : {4, 132})
+          EXPECT_TRUE(on_device.run(row, n_sms) == whole)
+              << row.name() << " on " << n_sms << " " << c.text();
+      });
+    }
+  }
+}
+
 TEST_F(CudaRows, PlacesAndSizesOfPagesDoNotMatter) {
   Random random(21);
   for (const RowTypes& types : kRowTypes) {
