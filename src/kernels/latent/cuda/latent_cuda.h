@@ -35,7 +35,7 @@ struct CudaLatentBody {
 };
 
 // 16 rows at a time by warp products; sm_80 and later with 163 KiB of shared memory a block. Reads
-// the cache once for every 16 rows: for few heads, and for FP8 pages.
+// the cache once for every 16 rows: for few heads.
 CudaLatentBody latent_cuda_mma();
 
 // 64 rows at a time by warpgroup products, two blocks side by side beyond that; sm_90a. For many

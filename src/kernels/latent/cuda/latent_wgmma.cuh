@@ -50,77 +50,28 @@ class WgmmaBlock {
     kv_end_ = work.kv_end;
     load_queries(work);
     start_rows(work);
-    walk_splits(args_, work, *this);
-    sync_threads(kBoth, kWgmmaThreads);  // the queries may go
-  }
-
-  // --- what walk_splits() asks for ---
-
-  __device__ void sum_split(int begin, int end) {
+    int state = work.state;
+    int split_end = (work.kv_begin / args_.kv_split + 1) * args_.kv_split;
+    bool alone = true;  // no split before this one
     start_split();
-    for (int at = begin; at < end; at += 2 * kPairTile) {
-      const bool two = at + kPairTile < end;
+    for (int at = work.kv_begin; at < kv_end_;) {
+      const bool two = at + kPairTile < kv_end_;
       group_ == 0 ? first(at, two) : second(at + kPairTile, two);
+      at += 2 * kPairTile;
+      if (at < kv_end_ && at < split_end) continue;
+      split_end += args_.kv_split;
+      sum_rows();
+      if (!work.first) {
+        store_state(work, state++);
+      } else {
+        if (!alone) add_total();
+        if (at < kv_end_) put_total();
+        alone = false;
+      }
+      if (at < kv_end_ || !work.first) start_split();
     }
-    sum_rows();
-  }
-  __device__ void put_total() {
-    if (group_ == 0 && thread_ % 4 == 0)
-      each_row([&](int r) { shared_.total[row_ + 8 * r] = make_float2(m_[r], d_[r]); });
-    float4* to = scratch();
-#pragma unroll
-    for (int i = 0; i < 32; ++i)
-      to[i * kWgmmaThreads] = make_float4(o_[4 * i], o_[4 * i + 1], o_[4 * i + 2], o_[4 * i + 3]);
-  }
-  __device__ void add_total() {
-    const float2 totals[2] = {shared_.total[row_], shared_.total[row_ + 8]};
-    sync_threads(kBoth, kWgmmaThreads);  // before the next are put there
-    const Fold folds[2] = {Fold(totals[0].x, m_[0]), Fold(totals[1].x, m_[1])};
-    each_row([&](int r) { m_[r] = folds[r].m, d_[r] = folds[r](totals[r].y, d_[r]); });
-    const float4* from = scratch();
-#pragma unroll
-    for (int i = 0; i < 32; ++i) {
-      float4 total;
-      asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-                   : "=f"(total.x), "=f"(total.y), "=f"(total.z), "=f"(total.w)
-                   : "l"(from + i * kWgmmaThreads));
-      o_[4 * i] = folds[0](total.x, o_[4 * i]);
-      o_[4 * i + 1] = folds[0](total.y, o_[4 * i + 1]);
-      o_[4 * i + 2] = folds[1](total.z, o_[4 * i + 2]);
-      o_[4 * i + 3] = folds[1](total.w, o_[4 * i + 3]);
-      if (i % 8 == 7) held(o_);  // a few at a time: there are no registers for all
-    }
-  }
-  __device__ void store_state(const CudaWork& work, int state) {
-    float* to = args_.states + int64_t{state} * args_.tile_rows * kStateWidth;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = first_row_ + row_ + 8 * r;
-      if (row >= work_rows(work)) continue;
-      float* row_to = to + row * kStateWidth;
-      if (group_ == 0 && thread_ % 4 == 0)
-        *reinterpret_cast<float2*>(row_to) = make_float2(m_[r], d_[r]);
-      auto* pairs = reinterpret_cast<float2*>(row_to + kStateHead + first_column());
-#pragma unroll
-      for (int i = 0; i < 32; ++i)
-        pairs[4 * i] = make_float2(o_[4 * i + 2 * r], o_[4 * i + 2 * r + 1]);
-    }
-  }
-  __device__ void store_rows(const CudaWork& work) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = first_row_ + row_ + 8 * r;
-      if (row >= work_rows(work)) continue;
-      const WorkRow at = work_row(work, row);
-      const float factor = final_factor(m_[r], d_[r], -CUDART_INF_F, args_.v_scale);
-      auto* pairs = reinterpret_cast<uint32_t*>(
-          static_cast<Half*>(args_.out) +
-          (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentWidth +
-          first_column());
-#pragma unroll
-      for (int i = 0; i < 32; ++i)
-        pairs[4 * i] = pack<Half>(o_[4 * i + 2 * r] * factor, o_[4 * i + 2 * r + 1] * factor);
-    }
+    if (work.first) state >= 0 ? store_state(work, state) : store_rows(work);
+    sync_threads(kBoth, kWgmmaThreads);  // the queries may go
   }
 
  private:
@@ -370,7 +321,64 @@ class WgmmaBlock {
     return reinterpret_cast<float4*>(args_.scratch) +
            int64_t{blockIdx.x} * (kWgmmaRows * kLatentWidth / 4) + threadIdx.x;
   }
+  __device__ void put_total() {
+    total_m_[0] = m_[0], total_m_[1] = m_[1], total_d_[0] = d_[0], total_d_[1] = d_[1];
+    float4* to = scratch();
+#pragma unroll
+    for (int i = 0; i < 32; ++i)
+      to[i * kWgmmaThreads] = make_float4(o_[4 * i], o_[4 * i + 1], o_[4 * i + 2], o_[4 * i + 3]);
+  }
+  __device__ void add_total() {
+    const Fold folds[2] = {Fold(total_m_[0], m_[0]), Fold(total_m_[1], m_[1])};
+    each_row([&](int r) { m_[r] = folds[r].m, d_[r] = folds[r](total_d_[r], d_[r]); });
+    const float4* from = scratch();
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      float4 total;
+      asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(total.x), "=f"(total.y), "=f"(total.z), "=f"(total.w)
+                   : "l"(from + i * kWgmmaThreads));
+      o_[4 * i] = folds[0](total.x, o_[4 * i]);
+      o_[4 * i + 1] = folds[0](total.y, o_[4 * i + 1]);
+      o_[4 * i + 2] = folds[1](total.z, o_[4 * i + 2]);
+      o_[4 * i + 3] = folds[1](total.w, o_[4 * i + 3]);
+      if (i % 8 == 7) held(o_);  // a few at a time: there are no registers for all
+    }
+  }
+
   __device__ int first_column() const { return group_ * 256 + thread_ % 4 * 2; }
+
+  __device__ void store_state(const CudaWork& work, int state) {
+    float* to = args_.states + int64_t{state} * args_.tile_rows * kStateWidth;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = first_row_ + row_ + 8 * r;
+      if (row >= work_rows(work)) continue;
+      float* row_to = to + row * kStateWidth;
+      if (group_ == 0 && thread_ % 4 == 0)
+        *reinterpret_cast<float2*>(row_to) = make_float2(m_[r], d_[r]);
+      auto* pairs = reinterpret_cast<float2*>(row_to + kStateHead + first_column());
+#pragma unroll
+      for (int i = 0; i < 32; ++i)
+        pairs[4 * i] = make_float2(o_[4 * i + 2 * r], o_[4 * i + 2 * r + 1]);
+    }
+  }
+  __device__ void store_rows(const CudaWork& work) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = first_row_ + row_ + 8 * r;
+      if (row >= work_rows(work)) continue;
+      const WorkRow at = work_row(work, row);
+      const float factor = final_factor(m_[r], d_[r], -CUDART_INF_F, args_.v_scale);
+      auto* pairs = reinterpret_cast<uint32_t*>(
+          static_cast<Half*>(args_.out) +
+          (int64_t{work.q_begin + at.token} * args_.heads + at.head) * kLatentWidth +
+          first_column());
+#pragma unroll
+      for (int i = 0; i < 32; ++i)
+        pairs[4 * i] = pack<Half>(o_[4 * i + 2 * r] * factor, o_[4 * i + 2 * r + 1] * factor);
+    }
+  }
 
   const LatentArgs& args_;
   WgmmaShared& shared_;
@@ -383,7 +391,7 @@ class WgmmaBlock {
   int row_end_[2] = {};
   uint32_t parity_[2] = {};
   float sum_[2];  // of the last probabilities
-  float m_[2], d_[2];
+  float m_[2], d_[2], total_m_[2], total_d_[2];
   float s_[32];   // rows by the tile's 64 tokens
   float o_[128];  // rows by 256 columns
 };

@@ -18,7 +18,6 @@ struct WgmmaShared {
   std::byte probs[kWgmmaRows * kPairTile * 2];
   float m[2][kWgmmaRows];
   float d[2][kWgmmaRows];
-  float2 total[kWgmmaRows];             // m and d of the splits before
   CudaWork work;                        // of the two warpgroups that multiply
   Barrier full[2][PairTile::kColumns];  // [tile][64 columns]
   // [tile][half]: the four warps of warpgroup `half` have done with it; with half 0 of the second
