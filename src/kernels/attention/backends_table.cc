@@ -2,6 +2,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/backends.h"
+#include "kernels/attention/cuda/attention_cuda.h"
 
 namespace ashlar {
 namespace {
@@ -49,8 +50,7 @@ constexpr std::array kLatentWidths = {Widths{576, 512}};
 constexpr auto kHeads = AttentionForm::heads;
 constexpr auto kLatent = AttentionForm::latent;
 
-constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> widths,
-                                   int32_t shared_kib) {
+constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> widths) {
   return {.name = name,
           .form = kHeads,
           .least = cuda(80),
@@ -60,7 +60,7 @@ constexpr AttentionBackend mma_row(const char* name, std::span<const Widths> wid
           .same_type = true,
           .token_scales = true,
           .least_page = 16,
-          .shared_kib = shared_kib,
+          .shared_kib = mma_shared_kib(widths.back().k),
           .how = "warp products of 16 rows, asynchronous copies"};
 }
 
@@ -131,9 +131,9 @@ constexpr std::array kTable = {
     wgmma_f8_row("cuda_wgmma_e5m2", one_of({DType::f8e5m2}), /*token_scales=*/false),
     decode_row("cuda_decode", kHalves, /*least_page=*/16),
     decode_row("cuda_decode_f8", kF8, /*least_page=*/32),
-    mma_row("cuda_mma", kMmaWidths, /*shared_kib=*/93),
-    mma_row("cuda_mma_192", kMma192Widths, /*shared_kib=*/113),
-    mma_row("cuda_mma_256", kWideWidths, /*shared_kib=*/182),
+    mma_row("cuda_mma", kMmaWidths),
+    mma_row("cuda_mma_192", kMma192Widths),
+    mma_row("cuda_mma_256", kWideWidths),
     plain_row(kHeads),
     AttentionBackend{.name = "cuda_wgmma",
                      .form = kLatent,

@@ -111,8 +111,13 @@ void attention_cuda_plain(const CudaPlan& plan, const AttnParams& params, CUstre
 // Tensor cores of sm_80 and later (mma.sync), K and V copied asynchronously straight from the
 // pages. Takes the listed widths (k/v 64/64, 96/96, 128/128, 192/128, 256/256, 48/32), pages of
 // 16, 32, 64 ... tokens of q's dtype or FP8 whose K and V begin at multiples of 16 bytes, and the
-// two tilings below. A block takes up to 113 KB of shared memory, 256/256 up to 182 KB (sm_90).
+// two tilings below.
 void attention_cuda_mma(const CudaPlan& plan, const AttnParams& params, CUstream_st* stream);
+
+// What its blocks take of shared memory, at most.
+constexpr int32_t mma_shared_kib(int32_t k_dim) {
+  return k_dim > 192 ? 182 : k_dim > 128 ? 113 : 93;
+}
 
 // Why attention_cuda_mma does not take these, or ok.
 Status mma_takes(const AttnShape& shape, const PagedView& kv, DType q);

@@ -289,6 +289,7 @@ __global__ void __launch_bounds__(L::kThreads, L::kBlocksPerSm)
 // length: a block each.
 template <class L>
 void launch_mma(const MmaArgs& args, int n_blocks, CUstream_st* stream) {
+  static_assert(L::kSharedBytes <= mma_shared_kib(L::kKeyWidth) * 1024);
   if (!args.queue && L::kTeam == 1) {
     int device = 0, n_sms = 0;
     CHECK_CUDA(cudaGetDevice(&device));
