@@ -10,18 +10,18 @@ using namespace cuda;
 template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   const LatentArgs args = latent_args(plan, p, kMmaRows);
-  using Block = MmaBlock<Query, kStored>;
+  using Type = MmaType<Query, kStored>;
   auto* kernel = latent_mma<Query, kStored>;
   cudaFuncAttributes attributes{};
   CHECK_CUDA(cudaFuncGetAttributes(&attributes, kernel));
   const bool hopper = attributes.ptxVersion >= 90;  // of the code this device runs
   const CUtensorMap map =
-      hopper ? row_map(p.kv, std::min(p.kv.page_tokens, Block::Type::Tile::kTokens))
+      hopper ? row_map(p.kv, std::min(p.kv.page_tokens, Type::Tile::kTokens), Type::Tile::kWidth)
              : CUtensorMap{};
-  const int bytes = Block::shared_bytes(hopper);
+  const int bytes = mma_shared_bytes<Type>(hopper);
   CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads + (hopper ? kMmaFillThreads : 0),
-           static_cast<size_t>(bytes), stream>>>(args, map);
+  kernel<<<static_cast<unsigned>(plan.n_blocks), kMmaThreads, static_cast<size_t>(bytes), stream>>>(
+      args, map);
   CHECK_CUDA(cudaGetLastError());
   merge_latents(plan, p, stream);
 }
@@ -42,8 +42,11 @@ void run(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   }
 }
 
+// Short splits, so that one sequence occupies many multiprocessors; long groups, so that many
+// sequences leave few states.
 CudaTiling tiling(int32_t, DType stored) {
-  return {.rows = kMmaRows, .kv_split = is_f8(stored) ? 1024 : 512};
+  const int32_t split = is_f8(stored) ? 512 : 256;
+  return {.rows = kMmaRows, .kv_split = split, .group = 2048 / split};
 }
 
 }  // namespace

@@ -46,14 +46,15 @@ inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int b
       .blocks = blocks,
       .tile_rows = plan.tiling.rows,
       .kv_split = plan.tiling.kv_split,
+      .group = plan.tiling.group,
       .score_scale = p.scale * scale * kLog2E,
       .v_scale = scale};
 }
 
-// Rows for the tensor copies: [granules][page_tokens][576], boxes of 64 columns of `box_tokens`
-// tokens. A table's entry is a coordinate: consecutive granules overlap, and nobody tells where the
-// cache ends.
-inline CUtensorMap row_map(const PagedView& kv, int box_tokens) {
+// Rows for the tensor copies: [granules][page_tokens][576], boxes of `box_width` columns of
+// `box_tokens` tokens, in lines of 64 or 128 bytes. A table's entry is a coordinate: consecutive
+// granules overlap, and nobody tells where the cache ends.
+inline CUtensorMap row_map(const PagedView& kv, int box_tokens, int box_width = 64) {
   void* found = nullptr;
   cudaDriverEntryPointQueryResult result{};
   CHECK_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
@@ -65,13 +66,14 @@ inline CUtensorMap row_map(const PagedView& kv, int box_tokens) {
   const cuuint64_t sizes[] = {kLatentQ, static_cast<cuuint64_t>(kv.page_tokens), uint64_t{1} << 31};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(kLatentQ * size_of(kv.dtype)),
                                 kGranuleBytes};
-  const cuuint32_t box[] = {64, static_cast<cuuint32_t>(box_tokens), 1};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_tokens),
+                            1};
   const cuuint32_t steps[] = {1, 1, 1};
   CUtensorMap map{};
   const CUresult encoded =
       encode(&map, f8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 3,
              kv.base + kv.k_offset_bytes, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             f8 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+             f8 && box_width == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(encoded == CUDA_SUCCESS, "cuTensorMapEncodeTiled: {}", static_cast<int>(encoded));
   return map;

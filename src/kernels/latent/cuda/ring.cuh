@@ -1,17 +1,33 @@
 #pragma once
 
-// A ring of tiles in shared memory, from two sides: who fills it and who reads it, tile after tile
-// through all works of a block.
-//
-// TensorRing (Hopper): a warp of its own fills, one tensor copy for each page and column.
-// CopyRing (before Hopper): the readers fill, each a few chunks of 16 bytes.
-//
-// A reader calls, for tile i of a work: await(i), then synchronises with the other readers, reads,
-// leave(i); and refill() once after a synchronisation that follows everybody's leave().
+// A ring of tiles in shared memory: one warp fills it, others read it, tile after tile through all
+// works of a block. On Hopper a tile is a tensor copy for each page and column, before Hopper 16
+// bytes a lane at a time.
 
 #include "kernels/latent/cuda/tile.cuh"
 
 namespace ashlar::cuda {
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+constexpr bool kHopper = true;
+#else
+constexpr bool kHopper = false;
+#endif
+constexpr int kFillArrivals = kHopper ? 1 : 32;
+
+// Returns once the phase of this parity has completed.
+__device__ inline void await_phase(Barrier& barrier, uint32_t parity) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  barrier.wait(parity);
+#else
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\n"
+      "mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
+      "@!done bra again;\n}" ::"r"(barrier.address()),
+      "r"(parity)
+      : "memory");
+#endif
+}
 
 template <int kStages>
 struct RingBarriers {
@@ -19,8 +35,8 @@ struct RingBarriers {
   Barrier empty[kStages];  // all readers have left
 
   __device__ void init(int readers) {
-    for (int i = 0; i < kStages; ++i) full[i].init(1), empty[i].init(readers);
-    fence_barrier_init();
+    for (int i = 0; i < kStages; ++i) full[i].init(kFillArrivals), empty[i].init(readers);
+    if constexpr (kHopper) fence_barrier_init();
   }
 };
 
@@ -34,137 +50,82 @@ struct RingPlace {
   }
 };
 
-// All copies of one tile by the lanes of a warp; `barrier` hears of the bytes. Pages wholly beyond
-// the work are neither looked up nor read.
+// All copies of one tile by the lanes of a warp; `barrier` hears of them. Pages wholly beyond the
+// work are neither looked up nor read.
 template <class Tile>
 __device__ inline void copy_tile(const LatentArgs& args, const CUtensorMap* map,
                                  const CudaWork& work, int position, uint32_t to,
                                  Barrier& barrier) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   const int page = 1 << args.page_shift, box = min(page, Tile::kTokens);
   const int n_boxes = min(Tile::kTokens, work.kv_end - position + box - 1) / box;
-  if (lane == 0) barrier.arrive_expect_bytes(n_boxes * box * Tile::kRowBytes);
+  if (lane == 0) barrier.arrive_expect_bytes(n_boxes * box * Tile::kColumns * Tile::kLine);
   __syncwarp();
   if (lane >= n_boxes) return;
   const int first = position + lane * box;
   const int granule = static_cast<int>(work.pages[first >> args.page_shift]);
 #pragma unroll
   for (int column = 0; column < Tile::kColumns; ++column) {
-    copy_tensor_3d(to + column * Tile::kColumnBytes + lane * box * Tile::kLine, map, 64 * column,
-                   first & (page - 1), granule, barrier);
+    copy_tensor_3d(to + column * Tile::kColumnBytes + lane * box * Tile::kLine, map,
+                   Tile::kWidth * column, first & (page - 1), granule, barrier);
   }
+#else
+  constexpr int kRowChunks = Tile::kRowBytes / 16;
+  const int n = min(Tile::kTokens, work.kv_end - position) * kRowChunks;
+#pragma unroll 4
+  for (int i = lane; i < n; i += 32) {
+    const int token = i / kRowChunks, chunk = i % kRowChunks, at = position + token;
+    const uint32_t granule = work.pages[at >> args.page_shift];
+    copy_async_16(to + chunk / Tile::kChunks * Tile::kColumnBytes +
+                      Tile::offset(token, chunk % Tile::kChunks),
+                  row_at<Tile::kRowBytes>(args, granule, at) + 16 * chunk, true);
+  }
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier.address())
+               : "memory");
+#endif
 }
 
 // The filling warp's whole life.
 template <class Tile, int kStages>
-__device__ inline void fill_ring(const LatentArgs& args, const CUtensorMap* map, std::byte* ring,
+__device__ inline void fill_ring(const LatentArgs& args, const CUtensorMap* map, uint32_t ring,
                                  RingBarriers<kStages>& barriers) {
+  if constexpr (kHopper) prefetch_tensor_map(map);
   RingPlace<kStages> place;
   for (int i = first_work(args); i < last_work(args); ++i) {
     const CudaWork work = args.works[i];
     for (int position = work.kv_begin; position < work.kv_end; position += Tile::kTokens) {
-      barriers.empty[place.stage].wait(place.parity ^ 1);
-      copy_tile<Tile>(args, map, work, position, shared_address(ring + place.stage * Tile::kBytes),
+      await_phase(barriers.empty[place.stage], place.parity ^ 1);
+      copy_tile<Tile>(args, map, work, position, ring + place.stage * Tile::kBytes,
                       barriers.full[place.stage]);
       place.next();
     }
   }
+  if constexpr (!kHopper) copy_async_wait<0>();
 }
 
-template <class Tile, int kStages, int kReaders>
-class TensorRing {
+// A warp's view of the ring.
+template <class Tile, int kStages>
+class RingReader {
  public:
-  using Barriers = RingBarriers<kStages>;
-  __device__ TensorRing(const LatentArgs&, std::byte* ring, Barriers& barriers)
-      : ring_(shared_address(ring)), barriers_(barriers) {}
-
-  __device__ void start(const CudaWork& work) { kv_begin_ = work.kv_begin, kv_end_ = work.kv_end; }
-  // Returns where the tile lies.
-  __device__ uint32_t await(int tile) {
-    barriers_.full[coming_.stage].wait(coming_.parity);
-    const uint32_t at = ring_ + coming_.stage * Tile::kBytes;
-    coming_.next();
-    const int tokens = kv_end_ - kv_begin_ - tile * Tile::kTokens;
-    if (tokens < Tile::kTokens) {
-      clear_tokens<Tile>(at, tokens, static_cast<int>(threadIdx.x), kReaders);
-      fence_proxy_async();
-    }
-    return at;
+  __device__ RingReader(uint32_t ring, RingBarriers<kStages>& barriers)
+      : ring_(ring), barriers_(barriers) {}
+  // Returns where the next tile lies.
+  __device__ uint32_t await() {
+    await_phase(barriers_.full[place_.stage], place_.parity);
+    return ring_ + place_.stage * Tile::kBytes;
   }
-  __device__ void leave(int) {
+  // The tile has been read.
+  __device__ void leave() {
     __syncwarp();
-    if (threadIdx.x % 32 == 0) barriers_.empty[going_.stage].arrive();
-    going_.next();
-  }
-  __device__ void refill() {}
-  __device__ void finish() {}
-
- private:
-  const uint32_t ring_;
-  Barriers& barriers_;
-  RingPlace<kStages> coming_, going_;
-  int kv_begin_ = 0;
-  int kv_end_ = 0;
-};
-
-template <class Tile, int kStages, int kReaders>
-class CopyRing {
-  static constexpr int kRowThreads = Tile::kChunks;                     // that copy a row together
-  static constexpr int kRows = Tile::kTokens * kRowThreads / kReaders;  // of a thread
-  static_assert(kRows * kReaders == Tile::kTokens * kRowThreads);
-
- public:
-  struct Barriers {};
-  __device__ CopyRing(const LatentArgs& args, std::byte* ring, Barriers&)
-      : args_(args), ring_(shared_address(ring)) {}
-
-  __device__ void start(const CudaWork& work) {
-    pages_ = work.pages, kv_begin_ = work.kv_begin, kv_end_ = work.kv_end;
-    filled_ = 0;
-    for (int i = 0; i < kStages - 1; ++i) fill();
-  }
-  __device__ uint32_t await(int tile) {
-    copy_async_wait<kStages - 2>();
-    return ring_ + tile % kStages * Tile::kBytes;
-  }
-  __device__ void leave(int) {}
-  __device__ void refill() { fill(); }
-  __device__ void finish() {
-    copy_async_wait<0>();
-    __syncthreads();
+    if (threadIdx.x % 32 == 0) barriers_.empty[place_.stage].arrive();
+    place_.next();
   }
 
  private:
-  // One tile, as one group of copies, an empty one at the end; zeros beyond the work.
-  __device__ void fill() {
-    const int thread = static_cast<int>(threadIdx.x), chunk = thread % kRowThreads;
-    const uint32_t to = ring_ + filled_ % kStages * Tile::kBytes;
-    const int begin = kv_begin_ + filled_ * Tile::kTokens;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      if (begin >= kv_end_) break;
-      const int token = thread / kRowThreads + i * (kReaders / kRowThreads);
-      const int position = begin + token;
-      const bool valid = position < kv_end_;
-      const std::byte* from = args_.rows;
-      if (valid)
-        from = row_at<Tile::kRowBytes>(args_, pages_[position >> args_.page_shift], position);
-#pragma unroll
-      for (int column = 0; column < Tile::kColumns; ++column) {
-        copy_async_16(to + column * Tile::kColumnBytes + Tile::offset(token, chunk),
-                      from + (valid ? column * Tile::kLine + 16 * chunk : 0), valid);
-      }
-    }
-    ++filled_;
-    copy_async_commit();
-  }
-
-  const LatentArgs& args_;
   const uint32_t ring_;
-  const uint32_t* pages_ = nullptr;
-  int kv_begin_ = 0;
-  int kv_end_ = 0;
-  int filled_ = 0;
+  RingBarriers<kStages>& barriers_;
+  RingPlace<kStages> place_;
 };
 
 }  // namespace ashlar::cuda

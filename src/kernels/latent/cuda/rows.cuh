@@ -25,6 +25,7 @@ struct LatentArgs {
   int32_t blocks;      // that share a work's rows, neighbours in the grid
   int32_t tile_rows;   // the plan's tiling.rows
   int32_t kv_split;
+  int32_t group;      // splits
   float score_scale;  // of dot products, in units of log 2; FP8's scale included
   float v_scale;      // FP8's scale
 };
