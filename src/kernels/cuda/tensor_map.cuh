@@ -9,6 +9,7 @@
 #include <array>
 
 #include "kernels/cuda/launch.cuh"
+#include "tensor/paged.h"
 
 namespace ashlar::cuda {
 
@@ -23,10 +24,8 @@ struct TensorMapSpec {
   std::array<cuuint32_t, kRank> box = {};          // box[0] is 64 or 128 bytes
 };
 
-enum class MapElement : uint8_t { bf16, half, byte };  // half: any of 16 bits that are copied only
-
 template <int kRank>
-CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, MapElement element) {
+CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, int element_bytes) {
   constexpr unsigned kSince = 12000;  // the version of the driver's interface
   void* found = nullptr;
   cudaDriverEntryPointQueryResult result{};
@@ -37,23 +36,31 @@ CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, MapElement element) {
   std::array<cuuint32_t, kRank> steps;
   steps.fill(1);
   CUtensorMap map{};
-  const CUtensorMapDataType type = element == MapElement::byte   ? CU_TENSOR_MAP_DATA_TYPE_UINT8
-                                   : element == MapElement::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const CUresult status =
-      encode(&map, type, kRank, const_cast<void*>(spec.base), spec.dims.data(), spec.strides.data(),
-             spec.box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-             spec.box[0] * (element == MapElement::byte ? 1 : 2) == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
-                                                                       : CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const bool narrow = static_cast<int>(spec.box[0]) * element_bytes == 64;
+  const CUresult status = encode(
+      &map, element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
+      kRank, const_cast<void*>(spec.base), spec.dims.data(), spec.strides.data(), spec.box.data(),
+      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+      narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(status == CUDA_SUCCESS, "tensor map of rank {} at {}, row of {}, stride {}: error {}",
         kRank, spec.base, spec.dims[0], spec.strides[0], static_cast<int>(status));
   return map;
 }
 
-template <int kRank>
-CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, bool bf16) {
-  return tensor_map(spec, bf16 ? MapElement::bf16 : MapElement::half);
+// Rows that lie in pages, from `first`, which page 0's would be at granule 0: [granules]
+// [page_tokens][width]. A table's entry (and a head's part of a page) is a coordinate: consecutive
+// granules overlap, and nobody tells where the arena ends.
+inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t width,
+                            int32_t box_tokens, int32_t box_width = 64) {
+  const auto element = static_cast<cuuint64_t>(size_of(kv.dtype));
+  return tensor_map<3>(
+      {.base = first,
+       .dims = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(kv.page_tokens),
+                cuuint64_t{1} << 31},
+       .strides = {static_cast<cuuint64_t>(width) * element, kGranuleBytes},
+       .box = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_tokens), 1}},
+      static_cast<int>(element));
 }
 
 }  // namespace ashlar::cuda

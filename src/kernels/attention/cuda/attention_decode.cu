@@ -42,7 +42,7 @@ CUtensorMap decode_map(const PagedView& kv, const std::byte* rows, int32_t line_
        .strides = {line, line * n_lines, kGranuleBytes},
        .box = {width, static_cast<cuuint32_t>(box_lines),
                static_cast<cuuint32_t>(std::min(kv.page_tokens, tile)), 1}},
-      is_f8(kv.dtype) ? MapElement::byte : MapElement::half);
+      element);
 }
 
 }  // namespace cuda

@@ -46,20 +46,7 @@ inline CUtensorMap q_map(const CudaPlan& plan, const ConstView& q) {
        .strides = {row, row * n_heads},
        .box = {kChunk, static_cast<cuuint32_t>(heads),
                static_cast<cuuint32_t>(plan.tiling.rows / heads)}},
-      q.dtype == DType::bf16);
-}
-
-// Pages lie anywhere: their granules are a dimension, 256 bytes apart and as long as there can be.
-// A head's part of a page begins at a granule too.
-inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t width,
-                            int32_t box) {
-  constexpr cuuint64_t kGranules = cuuint64_t{1} << 31;
-  return tensor_map<3>(
-      {.base = first,
-       .dims = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(kv.page_tokens), kGranules},
-       .strides = {static_cast<cuuint64_t>(2 * width), kGranuleBytes},
-       .box = {kChunk, static_cast<cuuint32_t>(box), 1}},
-      kv.dtype == DType::bf16);
+      2);
 }
 
 template <class P>

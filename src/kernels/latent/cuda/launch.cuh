@@ -2,11 +2,9 @@
 
 // What the launches of the CUDA bodies of latent attention share.
 
-#include <cudaTypedefs.h>
-
 #include <bit>
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_map.cuh"
 #include "kernels/latent/cuda/tile.cuh"
 
 namespace ashlar::cuda {
@@ -51,32 +49,8 @@ inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int b
       .v_scale = scale};
 }
 
-// Rows for the tensor copies: [granules][page_tokens][576], boxes of `box_width` columns of
-// `box_tokens` tokens, in lines of 64 or 128 bytes. A table's entry is a coordinate: consecutive
-// granules overlap, and nobody tells where the cache ends.
 inline CUtensorMap row_map(const PagedView& kv, int box_tokens, int box_width = 64) {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  CHECK_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                              cudaEnableDefault, &result));
-  CHECK(result == cudaDriverEntryPointSuccess, "cuTensorMapEncodeTiled: {}",
-        static_cast<int>(result));
-  const auto encode = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found);
-  const bool f8 = is_f8(kv.dtype);
-  const cuuint64_t sizes[] = {kLatentQ, static_cast<cuuint64_t>(kv.page_tokens), uint64_t{1} << 31};
-  const cuuint64_t strides[] = {static_cast<cuuint64_t>(kLatentQ * size_of(kv.dtype)),
-                                kGranuleBytes};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_tokens),
-                            1};
-  const cuuint32_t steps[] = {1, 1, 1};
-  CUtensorMap map{};
-  const CUresult encoded =
-      encode(&map, f8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 3,
-             kv.base + kv.k_offset_bytes, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             f8 && box_width == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  CHECK(encoded == CUDA_SUCCESS, "cuTensorMapEncodeTiled: {}", static_cast<int>(encoded));
-  return map;
+  return page_map(kv, kv.base + kv.k_offset_bytes, kLatentQ, box_tokens, box_width);
 }
 
 // The second launch, where a plan divides rows.
