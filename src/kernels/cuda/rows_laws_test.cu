@@ -165,7 +165,7 @@ TEST_P(CudaRowAlone, OnASmallBatch) {
           .heads = 32, .kv_heads = 2, .k_dim = widths.k, .v_dim = widths.v, .window = window};
       const RowCase c = latent ? latent_case(64, lengths, types, random)
                                : heads_case(shape, lengths, types, random);
-      const DeviceCase on_device(c, {});
+      const DeviceCase on_device(c, {.page_tokens = 32});
       const std::vector<float> expected = on_device.reference();
       each_row(on_device, [&](const CudaRow& taken) {
         if (&taken.backend() != &row) return;

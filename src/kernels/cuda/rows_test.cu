@@ -281,7 +281,7 @@ TEST_F(CudaRows, NoRowIsLeftOut) {
   Random random(13);
   std::set<std::string> reached;
   const auto visit = [&](const RowCase& c) {
-    const DeviceCase on_device(c, {});
+    const DeviceCase on_device(c, {.page_tokens = 32});
     each_row(on_device, [&](const CudaRow& row) {
       reached.insert(fmt::format("{} {}", c.latent > 0 ? "latent" : "heads", row.backend().name));
     });

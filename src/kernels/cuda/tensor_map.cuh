@@ -25,7 +25,8 @@ struct TensorMapSpec {
 };
 
 template <int kRank>
-CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, int element_bytes) {
+CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, int element_bytes,
+                       CUtensorMapL2promotion fetched = CU_TENSOR_MAP_L2_PROMOTION_L2_256B) {
   constexpr unsigned kSince = 12000;  // the version of the driver's interface
   void* found = nullptr;
   cudaDriverEntryPointQueryResult result{};
@@ -41,8 +42,8 @@ CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, int element_bytes) {
       &map, element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
       kRank, const_cast<void*>(spec.base), spec.dims.data(), spec.strides.data(), spec.box.data(),
       steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-      narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, fetched,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(status == CUDA_SUCCESS, "tensor map of rank {} at {}, row of {}, stride {}: error {}",
         kRank, spec.base, spec.dims[0], spec.strides[0], static_cast<int>(status));
   return map;
@@ -50,9 +51,10 @@ CUtensorMap tensor_map(const TensorMapSpec<kRank>& spec, int element_bytes) {
 
 // Rows that lie in pages, from `first`, which page 0's would be at granule 0: [granules]
 // [page_tokens][width]. A table's entry (and a head's part of a page) is a coordinate: consecutive
-// granules overlap, and nobody tells where the arena ends.
+// granules overlap, and nobody tells where the arena ends. `fetched`: what L2 brings in at once.
 inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t width,
-                            int32_t box_tokens, int32_t box_width = 64) {
+                            int32_t box_tokens, int32_t box_width = 64,
+                            CUtensorMapL2promotion fetched = CU_TENSOR_MAP_L2_PROMOTION_L2_256B) {
   const auto element = static_cast<cuuint64_t>(size_of(kv.dtype));
   return tensor_map<3>(
       {.base = first,
@@ -60,7 +62,7 @@ inline CUtensorMap page_map(const PagedView& kv, const std::byte* first, int32_t
                 cuuint64_t{1} << 31},
        .strides = {static_cast<cuuint64_t>(width) * element, kGranuleBytes},
        .box = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_tokens), 1}},
-      static_cast<int>(element));
+      static_cast<int>(element), fetched);
 }
 
 }  // namespace ashlar::cuda

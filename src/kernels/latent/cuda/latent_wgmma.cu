@@ -14,7 +14,7 @@ template <class Query, DType kStored>
 void launch(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   constexpr bool kF8 = is_f8(kStored);
   const LatentArgs args = latent_args(plan, p, kWgmmaRows, kBlockBytes);
-  const CUtensorMap map = row_map(p.kv, p.kv.page_tokens);
+  const CUtensorMap map = page_map(p.kv, args.rows, kLatentQ, p.kv.page_tokens);
   void (*kernel)(LatentArgs, CUtensorMap) = nullptr;
   if constexpr (kF8) {
     kernel = latent_codes<Query, kStored>;

@@ -49,10 +49,6 @@ inline LatentArgs latent_args(const CudaPlan& plan, const LatentParams& p, int b
       .v_scale = scale};
 }
 
-inline CUtensorMap row_map(const PagedView& kv, int box_tokens, int box_width = 64) {
-  return page_map(kv, kv.base + kv.k_offset_bytes, kLatentQ, box_tokens, box_width);
-}
-
 // The second launch, where a plan divides rows.
 inline void merge_latents(const CudaPlan& plan, const LatentParams& p, CUstream_st* stream) {
   const AttnParams params{.q = p.q, .out = p.out, .kv = p.kv, .workspace = p.workspace};
