@@ -76,6 +76,13 @@ __device__ inline uint4 load_early_16(const void* from) {
   return bits;
 }
 
+// The 8x8 tile whose rows lie as a fragment's, transposed.
+__device__ inline uint32_t transposed(uint32_t r) {
+  uint32_t t;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(r));
+  return t;
+}
+
 // d += a * b, 16x16 by 16x8, f32 sums.
 template <class Half>
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);

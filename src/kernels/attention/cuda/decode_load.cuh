@@ -95,12 +95,6 @@ class TileCursor {
   int begin_ = 0, end_ = 0, head_ = 0, tile_ = 0;
 };
 
-// The thread arrives once all its asynchronous copies so far have come.
-__device__ inline void arrive_when_copied(Barrier& barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier.address())
-               : "memory");
-}
-
 template <class L>
 class Fetcher {
  public:

@@ -12,26 +12,6 @@
 
 namespace ashlar::cuda {
 
-// Four 8x8 tiles of 16-bit elements, each written transposed; lane l gives the address of row l % 8
-// of tile l / 8.
-__device__ inline void store_matrix_transposed(uint32_t address, const uint32_t (&r)[4]) {
-  asm volatile(
-      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
-      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-      : "memory");
-}
-__device__ inline void store_matrix_transposed(uint32_t address, uint32_t first, uint32_t second) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address),
-               "r"(first), "r"(second)
-               : "memory");
-}
-// The 8x8 tile whose rows lie as a fragment's, transposed.
-__device__ inline uint32_t transposed(uint32_t r) {
-  uint32_t t;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(r));
-  return t;
-}
-
 constexpr int kMeeting = 1;  // the hardware barrier of the warps that multiply
 template <int kWarps>
 __device__ inline void meet_warps() {
@@ -144,7 +124,7 @@ class DecodeWalk {
       const int token = i / kChunks;
       if (token >= begin && token < end) continue;
       const uint32_t to = values + Values::offset(token, warp_ * kChunks + i % kChunks);
-      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+      write_shared_16(to, {0, 0, 0, 0});
     }
     fence_proxy_async();
     __syncwarp();

@@ -375,12 +375,6 @@ class CodesBlock {
     __syncwarp();
     if (lane_ == 0) shared_.given[group_].arrive();
   }
-  // Four 8x8 tiles of 16-bit elements, as load_matrix() reads them.
-  __device__ static void store_matrix(uint32_t address, const uint32_t (&r)[4]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
-                 "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-                 : "memory");
-  }
 
   // --- splits ---
 

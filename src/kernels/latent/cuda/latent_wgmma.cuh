@@ -95,9 +95,7 @@ class WgmmaBlock {
       const int chunk = part + 4 * i;
       const uint32_t at =
           to + chunk / 8 * PairTile::kColumnBytes + PairTile::offset(row, chunk % 8);
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(q[i].x), "r"(q[i].y),
-                   "r"(q[i].z), "r"(q[i].w)
-                   : "memory");
+      write_shared_16(at, q[i]);
     }
     fence_proxy_async();
     sync_threads(kBoth, kWgmmaThreads);

@@ -81,8 +81,7 @@ __device__ inline void copy_tile(const LatentArgs& args, const CUtensorMap* map,
                       Tile::offset(token, chunk % Tile::kChunks),
                   row_at<Tile::kRowBytes>(args, granule, at) + 16 * chunk, true);
   }
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier.address())
-               : "memory");
+  arrive_when_copied(barrier);
 #endif
 }
 

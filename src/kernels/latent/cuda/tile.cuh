@@ -39,7 +39,7 @@ __device__ inline void clear_tokens(uint32_t tile, int begin, int thread, int th
 #pragma unroll
     for (int column = 0; column < Tile::kColumns; ++column) {
       const uint32_t to = tile + column * Tile::kColumnBytes + begin * Tile::kLine + 16 * i;
-      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+      write_shared_16(to, {0, 0, 0, 0});
     }
   }
 }
