@@ -6,7 +6,7 @@ MODEL ?= zoo/mimo-tiny
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long cuda bench-cuda check format tidy tsan fuzz bench packages check-packages
+.PHONY: help run test test-long cuda cuda-objects bench-cuda check format tidy tsan fuzz bench packages check-packages
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ test-long: check-packages build/dev/build.ninja  ## The same, and the tests that
 cuda: build/cuda/build.ninja  ## Compile the CUDA bodies (nvcc) and run their tests where there is a card
 	cmake --build build/cuda --target cuda_bodies
 	ctest --test-dir build/cuda -j 1 --output-on-failure -L gpu
+
+cuda-objects: build/cuda/build.ninja  ## Compile them alone, without what they are linked with
+	ninja -C build/cuda $$(ninja -C build/cuda -t targets all | sed -n 's/^\(.*\.cu\.o\): .*/\1/p')
 
 bench-cuda: build/cuda/build.ninja  ## Attention on this card against its roof, into docs/performance.md
 	cmake --build build/cuda --target attention_cuda
